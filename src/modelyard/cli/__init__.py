@@ -1,0 +1,1 @@
+"""The command line: parse, build the parts, hand them to each other, print."""

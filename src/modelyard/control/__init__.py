@@ -1,0 +1,1 @@
+"""Supervisor, reconcile loop and the feed that gateways follow."""

@@ -1,0 +1,104 @@
+"""A deployment: a public model name, the versions in its two slots, and how they are kept running."""
+
+from enum import StrEnum
+
+import msgspec
+
+from modelyard.core.replicas import ReplicaState
+from modelyard.core.routes import Policy, Slot
+
+
+class DeploymentState(StrEnum):
+    STARTING = "starting"
+    """No slot is live yet; the first one is being brought up."""
+    LIVE = "live"
+    """The live slot serves with all its replicas, and nothing is under way."""
+    MOVING = "moving"
+    """The live slot serves; another version is being brought up beside it."""
+    DEGRADED = "degraded"
+    """It serves with fewer replicas than it should, or none: they crash or don't answer."""
+    FAILED = "failed"
+    """It never became live; the message says why."""
+    STOPPING = "stopping"
+    """It was taken away; its replicas finish what they have."""
+
+
+class SlotSpec(msgspec.Struct, frozen=True, kw_only=True):
+    """What should run in one slot."""
+
+    model: str
+    """Registered model name."""
+    version: int
+    digest: str
+    engine: str
+    launcher: str = "process"
+    replicas: int = 1
+    accelerators_per_replica: int = 0
+    parallel: int = 4
+    context_length: int | None = None
+    threads: int | None = None
+    extra_args: tuple[str, ...] = ()
+
+
+class Deployment(msgspec.Struct, frozen=True, kw_only=True):
+    """What should be, as the user asked for it and the reconcile loop moves it along."""
+
+    name: str
+    """Public model name."""
+    blue: SlotSpec | None = None
+    green: SlotSpec | None = None
+    live: Slot | None = None
+    """The slot that serves."""
+    incoming: Slot | None = None
+    """The slot being brought up; it goes live when all its replicas are ready."""
+    removed: bool = False
+    policy: Policy = Policy()
+    created_at: float
+    """Unix seconds."""
+    generation: int = 1
+    """Counts what users asked for; a rollout names the generation that it brings about."""
+    message: str = ""
+    """What went wrong last, for people; empty when nothing did."""
+
+    def slot(self, slot: Slot) -> SlotSpec | None:
+        """What should run in `slot`."""
+        return self.blue if slot == "blue" else self.green
+
+
+class Replica(msgspec.Struct, frozen=True, kw_only=True):
+    """One worker, as the controller knows it; stored, so that it outlives the controller."""
+
+    id: str
+    deployment: str
+    slot: Slot
+    version: int
+    digest: str
+    engine: str
+    launcher: str
+    state: ReplicaState
+    url: str = ""
+    pid: int | None = None
+    handle: str = ""
+    created_at: float
+    """Unix seconds; when its launch was decided."""
+    changed_at: float
+    """Unix seconds; when `state` was entered."""
+    ready_at: float | None = None
+    error: str = ""
+    """How it ended, with the last lines it wrote; empty while it runs and after an asked stop."""
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the journal: what happened, to what, by whose hand."""
+
+    seq: int = 0
+    at: float
+    """Unix seconds."""
+    kind: str
+    """`noun.verb`, such as `deployment.created`, `replica.ready`, `controller.started`."""
+    subject: str
+    """Name or id of what it happened to."""
+    actor: str
+    """`user:NAME`, or the loop that did it: `reconciler`, `supervisor`."""
+    message: str = ""
+    details: dict[str, str | int | float | bool | None] = {}

@@ -1,0 +1,151 @@
+"""The route snapshot: all that a gateway needs in order to serve, in one immutable message.
+
+The controller publishes a new one, with the next `version`, whenever a model, slot, replica, weight
+or policy changes. A gateway applies a snapshot whole or not at all, and keeps the last one on disk.
+Keys and limits are not in it: they come as a log of changes (`core/keys.py`).
+Durations are in seconds, sizes in bytes.
+"""
+
+from typing import Literal
+
+import msgspec
+
+SNAPSHOT_FORMAT = 1
+"""Raised when a reader of the older form would misunderstand the newer one."""
+
+Slot = Literal["blue", "green"]
+Operation = Literal["chat", "completions", "embeddings", "responses", "messages"]
+Balancing = Literal["round_robin", "least_in_flight", "power_of_two", "prefix_affinity", "session"]
+
+
+class ReplicaRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """One place that a request can be sent to."""
+
+    id: str
+    url: str
+    """`http://host:port` or `https://…`, with an optional path prefix, without `/v1`."""
+    weight: float = 1.0
+    """Relative share of new requests within its slot; 0 keeps it out."""
+    max_concurrency: int | None = None
+    """Requests that it takes at once; None: no bound known."""
+    upstream_model: str | None = None
+    """The `model` to write into the forwarded body; None: the public name goes unchanged."""
+    credential: str | None = None
+    """Name of the secret that authenticates to it (never the secret itself)."""
+
+
+class SlotRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """One slot of a deployment: the replicas of one version."""
+
+    slot: Slot
+    version: int | None
+    """Version number; None for a remote upstream, which has none."""
+    digest: str
+    """`sha256:…` of the version's manifest, or `remote:…` (declared identity)."""
+    weight: float
+    """Share of the model's requests, 0 to 1; the weights of a model's slots sum to 1 or to 0."""
+    operations: tuple[Operation, ...]
+    """What the engine behind it can do; anything else is answered with 501."""
+    context_length: int | None = None
+    """Tokens."""
+    chat_template: bool = True
+    """Whether prompts of the simple API go as a user message."""
+    replicas: tuple[ReplicaRoute, ...] = ()
+
+
+class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
+    """The four timeouts of a request (promise G6), in seconds."""
+
+    connect_s: float = 2.0
+    first_token_s: float = 120.0
+    """From sending the request to the first byte of the answer's body."""
+    gap_s: float = 60.0
+    """The longest silence within an answer that has begun."""
+    total_s: float = 600.0
+
+
+class Retries(msgspec.Struct, frozen=True, kw_only=True):
+    """Retry discipline (promise G8)."""
+
+    max_attempts: int = 3
+    budget_ratio: float = 0.2
+    """Retries per request over the last 10 s."""
+    budget_floor_per_s: float = 3.0
+    backoff_base_s: float = 0.025
+    backoff_max_s: float = 0.5
+
+
+class Queueing(msgspec.Struct, frozen=True, kw_only=True):
+    """What happens when no replica can take a request: by default it is refused at once (G9)."""
+
+    max_waiting: int = 0
+    deadline_s: float = 0.0
+
+
+class Caching(msgspec.Struct, frozen=True, kw_only=True):
+    """The exact cache (promises G15 to G18); off by default."""
+
+    mode: Literal["off", "deterministic", "all"] = "off"
+    ttl_s: float = 3600.0
+    single_flight: bool = False
+
+
+class ShadowRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """A slot that gets copies of requests and whose answers are not returned (promise D7)."""
+
+    slot: Slot
+    sample: float
+    """Probability that a request is copied, 0 to 1."""
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """How the requests of one model are treated."""
+
+    balancing: Balancing = "least_in_flight"
+    timeouts: Timeouts = Timeouts()
+    retries: Retries = Retries()
+    queueing: Queueing = Queueing()
+    caching: Caching = Caching()
+    fallbacks: tuple[str, ...] = ()
+    """Public model names tried in order, before the first byte only (promise G26)."""
+    context_overflow: Literal["reject", "clamp", "truncate_oldest"] = "reject"
+    max_completion_tokens: int | None = None
+    """Reserved for a request that names no bound of its own."""
+    max_body_bytes: int = 8 * 1024 * 1024
+    sticky_by: Literal["key", "user", "session", "none"] = "none"
+    """What a slot and a replica are held to while shares change (promise D6)."""
+
+
+class ModelRoute(msgspec.Struct, frozen=True, kw_only=True):
+    """One public model name."""
+
+    name: str
+    deployment: str
+    created_at: int
+    """Unix seconds; `created` in `/v1/models`."""
+    slots: tuple[SlotRoute, ...]
+    policy: Policy = Policy()
+    shadow: ShadowRoute | None = None
+    draining_budget_s: float | None = None
+    """Time that a leaving replica's streams get; None: the policy's total timeout."""
+
+
+class RouteSnapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """All routes at one moment."""
+
+    format: int = SNAPSHOT_FORMAT
+    epoch: str
+    """Identity of the state store that counts `version`; versions of two epochs don't compare."""
+    version: int
+    published_at: float
+    """Unix seconds."""
+    models: tuple[ModelRoute, ...] = ()
+    default_model: str | None = None
+    """Serves the simple API's `model_name` left out or `default`."""
+    price_table: dict[str, float] = {}
+    """Reserved: cost per million tokens by model, in the reporting currency."""
+
+
+def empty_snapshot(epoch: str) -> RouteSnapshot:
+    """What a controller that has published nothing yet stands for."""
+    return RouteSnapshot(epoch=epoch, version=0, published_at=0.0)

@@ -1,0 +1,1 @@
+"""The demo model and what is asked of it."""

@@ -1,0 +1,70 @@
+"""The seam between Modelyard and an inference engine."""
+
+from collections.abc import Mapping
+from typing import Literal, Protocol
+
+import msgspec
+
+from modelyard.core.facts import Format, ModelFacts
+from modelyard.core.routes import Operation
+
+
+class EngineLaunch(msgspec.Struct, frozen=True, kw_only=True):
+    """What one worker of an engine is started with, as seen from where it runs."""
+
+    model_path: str
+    """Folder (safetensors) or file (GGUF) whose bytes were verified for this launch."""
+    served_name: str
+    host: str
+    port: int
+    context_length: int | None = None
+    """Tokens per request; None: the model's own, or what the engine can afford."""
+    parallel: int = 4
+    """Requests decoded at once."""
+    threads: int | None = None
+    """Processor threads; None: the engine's choice for this machine."""
+    drain_s: float = 600.0
+    """Time that requests in flight get after SIGTERM."""
+    extra_args: tuple[str, ...] = ()
+    """The user's own arguments, appended as they are."""
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """An argument vector and the environment variables it needs beside the launcher's own."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str] = {}
+
+
+class Readiness(msgspec.Struct, frozen=True, kw_only=True):
+    """How to see that the weights are loaded; a real generation follows anyway (promise E1)."""
+
+    path: str
+    status: int = 200
+    load_deadline_s: float = 600.0
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """What an engine can do, for the router, the scaler and `doctor`."""
+
+    operations: tuple[Operation, ...]
+    forms: tuple[Format, ...]
+    """Formats that it loads; the first is preferred."""
+    cancels_on_disconnect: bool
+    accelerators: tuple[Literal["cpu", "cuda", "rocm", "metal"], ...]
+
+
+class Engine(Protocol):
+    """One kind of engine. Pure: every method is a function of its arguments."""
+
+    name: str
+    capabilities: Capabilities
+    readiness: Readiness
+    metric_names: Mapping[str, str]
+    """The engine's own metric name → ours (promise O1)."""
+
+    def refusal(self, facts: ModelFacts) -> str | None:
+        """Say why this engine can't run such a model, or None when it can."""
+
+    def command(self, launch: EngineLaunch) -> Command:
+        """Build what starts a worker."""

@@ -1,0 +1,1 @@
+"""The same numbers in another file format for an engine."""

@@ -1,0 +1,1 @@
+"""The data plane: one file per hop of a request."""

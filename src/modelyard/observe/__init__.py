@@ -1,0 +1,1 @@
+"""Metrics, trends, traces, alerts, cost."""

@@ -1,0 +1,1 @@
+"""Verified, immutable, deduplicated model versions."""
