@@ -1,4 +1,4 @@
-"""A deployment: a public model name, the versions in its two slots, and how they are kept running."""
+"""A deployment: a public model name, the versions in its two slots, how they are kept running."""
 
 from enum import StrEnum
 
