@@ -38,6 +38,8 @@ class SlotSpec(msgspec.Struct, frozen=True, kw_only=True):
     context_length: int | None = None
     threads: int | None = None
     extra_args: tuple[str, ...] = ()
+    generation: int = 0
+    """The deployment's generation that put it into its slot: replicas of another are not its."""
 
 
 class Deployment(msgspec.Struct, frozen=True, kw_only=True):
@@ -86,6 +88,10 @@ class Replica(msgspec.Struct, frozen=True, kw_only=True):
     ready_at: float | None = None
     error: str = ""
     """How it ended, with the last lines it wrote; empty while it runs and after an asked stop."""
+    fatal: bool = False
+    """Another try can't end better: the bytes are damaged, or the engine refuses the model."""
+    generation: int = 0
+    """Generation of the slot's spec that it was launched for."""
 
 
 class Event(msgspec.Struct, frozen=True, kw_only=True):
