@@ -1,1 +1,1 @@
-"""The command line: parse, build the parts, hand them to each other, print."""
+"""The command line: parses, builds the parts, hands them to each other, prints. No decisions."""
