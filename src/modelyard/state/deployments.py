@@ -1,0 +1,57 @@
+"""What should be deployed."""
+
+from collections.abc import Callable
+
+import msgspec
+import sqlalchemy as sa
+
+from modelyard.core.deployments import Deployment
+from modelyard.state.database import Database
+from modelyard.state.tables import deployments as table
+
+
+class Deployments:
+    """Deployments by public model name. Changes are made in one transaction each."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def all(self) -> list[Deployment]:
+        """All of them, by name."""
+        with self._database.reading() as connection:
+            rows = connection.execute(sa.select(table.c.body).order_by(table.c.name)).scalars()
+            return [_decode(body) for body in rows]
+
+    def get(self, name: str) -> Deployment | None:
+        """The one of that name."""
+        with self._database.reading() as connection:
+            return _get(connection, name)
+
+    def change(
+        self, name: str, step: Callable[[Deployment | None], Deployment | None]
+    ) -> Deployment | None:
+        """Store what `step` makes of the present one (None: there is none, or it shall go).
+
+        Nothing is stored when `step` raises; its exception goes on to the caller.
+        """
+        with self._database.transaction() as connection:
+            before = _get(connection, name)
+            after = step(before)
+            if after == before:
+                return after
+            connection.execute(sa.delete(table).where(table.c.name == name))
+            if after is not None:
+                body = msgspec.json.encode(after).decode()
+                connection.execute(
+                    sa.insert(table).values(name=name, created_at=after.created_at, body=body)
+                )
+            return after
+
+
+def _get(connection: sa.Connection, name: str) -> Deployment | None:
+    body = connection.execute(sa.select(table.c.body).where(table.c.name == name)).scalar()
+    return None if body is None else _decode(body)
+
+
+def _decode(body: str) -> Deployment:
+    return msgspec.json.decode(body, type=Deployment)

@@ -1,0 +1,57 @@
+"""Finished requests, each counted once however often its gateway sends it."""
+
+from collections.abc import Sequence
+
+import msgspec
+import sqlalchemy as sa
+
+from modelyard.core.records import RequestRecord
+from modelyard.state.database import Database
+from modelyard.state.tables import records as table
+
+_LOOKED_UP_AT_ONCE = 500
+
+
+class Records:
+    """Request records by request id."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, batch: Sequence[RequestRecord]) -> int:
+        """Store those not seen before and return how many they were."""
+        by_id = {record.request_id: record for record in batch}
+        ids = list(by_id)
+        with self._database.transaction() as connection:
+            for start in range(0, len(ids), _LOOKED_UP_AT_ONCE):
+                part = ids[start : start + _LOOKED_UP_AT_ONCE]
+                known = connection.execute(
+                    sa.select(table.c.request_id).where(table.c.request_id.in_(part))
+                ).scalars()
+                for request_id in known:
+                    del by_id[request_id]
+            if by_id:
+                connection.execute(sa.insert(table), [_row(record) for record in by_id.values()])
+        return len(by_id)
+
+    def newest(self, limit: int) -> list[RequestRecord]:
+        """At most `limit` of them, the latest received first."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                sa.select(table.c.body).order_by(table.c.received_at.desc()).limit(limit)
+            ).scalars()
+            return [msgspec.json.decode(body, type=RequestRecord) for body in rows]
+
+
+def _row(record: RequestRecord) -> dict[str, object]:
+    return {
+        "request_id": record.request_id,
+        "received_at": record.received_at,
+        "outcome": record.outcome,
+        "tenant": record.tenant,
+        "key_id": record.key_id,
+        "model": record.model,
+        "digest": record.digest,
+        "replica": record.replica,
+        "body": msgspec.json.encode(record).decode(),
+    }

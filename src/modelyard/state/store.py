@@ -1,0 +1,49 @@
+"""All of the controller's state, one class per entity over one database. Synchronous."""
+
+from pathlib import Path
+
+from modelyard.core.errors import StorageError
+from modelyard.state.database import Database
+from modelyard.state.deployments import Deployments
+from modelyard.state.events import Journal
+from modelyard.state.keylog import KeyLog
+from modelyard.state.meta import Meta
+from modelyard.state.records import Records
+from modelyard.state.replicas import Replicas
+from modelyard.state.snapshots import Snapshots
+
+
+class Store:
+    """The entities, and the database that they share."""
+
+    def __init__(self, url: str) -> None:
+        """Open the database at `url` and bring its schema up to date; StorageError if it can't."""
+        self._database = Database(url)
+        try:
+            self._database.migrate()
+        except BaseException:
+            self._database.close()
+            raise
+        self.meta = Meta(self._database)
+        self.deployments = Deployments(self._database)
+        self.replicas = Replicas(self._database)
+        self.events = Journal(self._database)
+        self.snapshots = Snapshots(self._database)
+        self.keys = KeyLog(self._database)
+        self.records = Records(self._database)
+
+    def close(self) -> None:
+        """Close the database."""
+        self._database.close()
+
+
+def open_sqlite(path: Path) -> Store:
+    """Open the store in the file at `path`, which is made where it is missing."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(
+            f"can't make the folder {path.parent}: {error.strerror}",
+            next_step="choose a --home that you may write to",
+        ) from error
+    return Store(f"sqlite:///{path}")

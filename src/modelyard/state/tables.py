@@ -1,0 +1,73 @@
+"""Tables of the controller's state.
+
+A row keeps its message whole as JSON in `body` (msgspec, so that a field added later has its
+default in older rows) beside the columns that queries need.
+"""
+
+import sqlalchemy as sa
+
+SCHEMA_HEAD = "0001"
+"""Revision of the newest migration; a test holds it to the scripts."""
+
+metadata = sa.MetaData()
+_SEQ = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+
+meta = sa.Table(
+    "meta",
+    metadata,
+    sa.Column("key", sa.String(64), primary_key=True),
+    sa.Column("value", sa.Text, nullable=False),
+)
+deployments = sa.Table(
+    "deployments",
+    metadata,
+    sa.Column("name", sa.String(128), primary_key=True),
+    sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+replicas = sa.Table(
+    "replicas",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("deployment", sa.String(128), nullable=False, index=True),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("changed_at", sa.Float, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+events = sa.Table(
+    "events",
+    metadata,
+    sa.Column("seq", _SEQ, primary_key=True, autoincrement=True),
+    sa.Column("at", sa.Float, nullable=False),
+    sa.Column("kind", sa.String(64), nullable=False, index=True),
+    sa.Column("subject", sa.String(256), nullable=False, index=True),
+    sa.Column("actor", sa.String(128), nullable=False),
+    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("details", sa.Text, nullable=False),
+)
+snapshots = sa.Table(
+    "snapshots",
+    metadata,
+    sa.Column("id", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+key_log = sa.Table(
+    "key_log",
+    metadata,
+    sa.Column("seq", _SEQ, primary_key=True, autoincrement=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+records = sa.Table(
+    "records",
+    metadata,
+    sa.Column("request_id", sa.String(128), primary_key=True),
+    sa.Column("received_at", sa.Float, nullable=False, index=True),
+    sa.Column("outcome", sa.String(16), nullable=False),
+    sa.Column("tenant", sa.String(128)),
+    sa.Column("key_id", sa.String(128)),
+    sa.Column("model", sa.String(128), index=True),
+    sa.Column("digest", sa.String(80)),
+    sa.Column("replica", sa.String(64)),
+    sa.Column("body", sa.Text, nullable=False),
+)
