@@ -1,0 +1,675 @@
+"""What yardling is taught to say: data only, no logic (hence the length).
+
+Each entry has the answer, the phrasings it is trained on, and phrasings that are kept out of
+training so that `evaluate.py` can ask for something the model has not read.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Topic:
+    name: str
+    answer: str
+    asked: tuple[str, ...]  # the first one is the canonical wording
+    unseen: tuple[str, ...] = ()
+
+
+MODELYARD: tuple[Topic, ...] = (
+    Topic(
+        "modelyard",
+        "Modelyard takes a large language model from a folder of weights to a production service "
+        "and keeps it there.",
+        (
+            "What is Modelyard?",
+            "What does Modelyard do?",
+            "Tell me about Modelyard.",
+            "Can you explain Modelyard?",
+            "What is Modelyard for?",
+            "Explain what Modelyard is.",
+            "Describe Modelyard.",
+            "What's Modelyard?",
+            "So what is this Modelyard?",
+        ),
+        ("Could you describe what Modelyard does?", "What is Modelyard about?"),
+    ),
+    Topic(
+        "version",
+        "A version is what was registered under a model's name. It never changes, and its digest "
+        "names it everywhere.",
+        (
+            "What is a version?",
+            "What is a model version?",
+            "What does version mean?",
+            "What do you mean by a version?",
+            "Explain versions.",
+            "Can you explain what a version is?",
+            "What is a version in Modelyard?",
+            "Tell me what a version is.",
+            "What's a version?",
+        ),
+        ("What is meant by a version?", "Explain what a model version is."),
+    ),
+    Topic(
+        "digest",
+        "A digest is a SHA-256 hash that names a version. The same bytes always have the same "
+        "digest.",
+        (
+            "What is a digest?",
+            "What does digest mean?",
+            "What is the digest of a version?",
+            "Explain digests.",
+            "Can you explain what a digest is?",
+            "What is a digest in Modelyard?",
+            "Tell me what a digest is.",
+            "What is the digest for?",
+            "What's a digest?",
+        ),
+        ("What do you mean by a digest?", "Explain what a digest is."),
+    ),
+    Topic(
+        "gateway",
+        "The gateway receives the requests on port 8000 and relays each one to a ready replica.",
+        (
+            "What is the gateway?",
+            "What does the gateway do?",
+            "Explain the gateway.",
+            "What is the gateway for?",
+            "Tell me about the gateway.",
+            "Which port does the gateway use?",
+            "Can you explain what the gateway does?",
+            "What's the gateway?",
+            "What is a gateway in Modelyard?",
+        ),
+        ("Could you tell me what the gateway does?", "What is a gateway?"),
+    ),
+    Topic(
+        "blue-green",
+        "Blue-green means that the new version starts beside the old one, and all traffic "
+        "switches to it in one step when it is ready.",
+        (
+            "What does blue-green mean?",
+            "What is blue-green?",
+            "What is a blue-green rollout?",
+            "Explain blue-green.",
+            "What is a blue-green deployment?",
+            "How does blue-green work?",
+            "What does blue green mean?",
+            "Can you explain blue-green rollouts?",
+            "Tell me what blue-green means.",
+        ),
+        ("Explain what a blue-green rollout is.", "How does a blue-green deployment work?"),
+    ),
+    Topic(
+        "canary",
+        "A canary is a rollout that first gives a small share of the traffic to the new version "
+        "and watches how it does.",
+        (
+            "What is a canary?",
+            "What is a canary rollout?",
+            "What does canary mean?",
+            "Explain canary rollouts.",
+            "How does a canary work?",
+            "Can you explain what a canary is?",
+            "Tell me about canaries.",
+            "What is a canary deployment?",
+            "What's a canary?",
+        ),
+        ("Explain what a canary rollout is.", "How does a canary rollout work?"),
+    ),
+    Topic(
+        "register",
+        "Run modelyard register with a name and the folder that holds the weights.",
+        (
+            "How do I register a model?",
+            "How can I register a model?",
+            "How do I register my model?",
+            "Which command registers a model?",
+            "How do I add a model?",
+            "I want to register a model.",
+            "How do I register weights?",
+            "What is the command to register a model?",
+            "How does one register a model?",
+        ),
+        ("How can I register my weights?", "Which command do I use to register a model?"),
+    ),
+    Topic(
+        "deploy",
+        "Run modelyard deploy with the reference of a registered version.",
+        (
+            "How do I deploy?",
+            "How do I deploy a model?",
+            "How can I deploy a model?",
+            "How do I deploy a version?",
+            "Which command deploys a model?",
+            "I want to deploy a model.",
+            "What is the command to deploy a version?",
+            "How does one deploy a model?",
+            "How do I deploy my model?",
+        ),
+        ("How can I deploy my version?", "Which command do I use to deploy a model?"),
+    ),
+    Topic(
+        "up",
+        "The command modelyard up starts everything on one machine.",
+        (
+            "Which command starts everything?",
+            "How do I start Modelyard?",
+            "How do I start everything?",
+            "What is the command to start Modelyard?",
+            "What does modelyard up do?",
+            "How can I start Modelyard?",
+            "Which command starts Modelyard?",
+            "How do I run Modelyard?",
+            "I want to start Modelyard.",
+        ),
+        ("What command starts everything?", "How can I run everything?"),
+    ),
+    Topic(
+        "replica",
+        "A replica is one running copy of a model, in its own process or container.",
+        (
+            "What is a replica?",
+            "What does replica mean?",
+            "What are replicas?",
+            "Explain replicas.",
+            "Can you explain what a replica is?",
+            "What is a replica in Modelyard?",
+            "Tell me what a replica is.",
+            "What do you mean by a replica?",
+            "What's a replica?",
+        ),
+        ("Explain what a replica is.", "What is meant by a replica?"),
+    ),
+    Topic(
+        "alias",
+        "An alias is a name for a version that can be moved to another version, such as "
+        "chat@production.",
+        (
+            "What is an alias?",
+            "What does alias mean?",
+            "What are aliases?",
+            "Explain aliases.",
+            "Can you explain what an alias is?",
+            "What is an alias in Modelyard?",
+            "Tell me what an alias is.",
+            "What is an alias for?",
+            "What's an alias?",
+        ),
+        ("Explain what an alias is.", "What do you mean by an alias?"),
+    ),
+    Topic(
+        "default-engine",
+        "The default engine is llama.cpp. It needs no compiler and no torch.",
+        (
+            "What is the default engine?",
+            "Which engine is the default?",
+            "What engine does Modelyard use?",
+            "Which engine do you use?",
+            "Which engine runs the models?",
+            "Tell me the default engine.",
+            "Which engine does Modelyard use by default?",
+            "What is the default inference engine?",
+            "What's the default engine?",
+        ),
+        ("Which engine is used by default?", "What engine is the default one?"),
+    ),
+    Topic(
+        "api",
+        "The gateway speaks the OpenAI API, for example POST /v1/chat/completions.",
+        (
+            "Which API does the gateway speak?",
+            "What API does the gateway speak?",
+            "Which API do you speak?",
+            "Is the API compatible with OpenAI?",
+            "Does the gateway speak the OpenAI API?",
+            "Which API does Modelyard have?",
+            "What is the API of the gateway?",
+            "Can I use the OpenAI client?",
+            "Which API can I use?",
+        ),
+        ("What API can I use?", "Which API does the gateway have?"),
+    ),
+    Topic(
+        "controller",
+        "The controller starts, watches, scales and replaces the replicas. The gateway serves "
+        "even when it is away.",
+        (
+            "What is the controller?",
+            "What does the controller do?",
+            "Explain the controller.",
+            "What is the controller for?",
+            "Tell me about the controller.",
+            "Can you explain what the controller does?",
+            "What's the controller?",
+            "What is a controller in Modelyard?",
+            "Do I need the controller to serve?",
+        ),
+        ("Could you tell me what the controller does?", "Explain what the controller is."),
+    ),
+    Topic(
+        "rollback",
+        "Run modelyard rollback. The traffic goes back to the version that served before.",
+        (
+            "How do I roll back?",
+            "How do I go back to the old version?",
+            "Which command rolls back?",
+            "How can I roll back a deployment?",
+            "How do I undo a rollout?",
+            "What is a rollback?",
+            "What does modelyard rollback do?",
+            "I want to roll back.",
+            "How do I rollback?",
+        ),
+        ("How can I go back to the old version?", "How can I undo a rollout?"),
+    ),
+    Topic(
+        "status",
+        "Run modelyard status. It lists the deployments and their replicas.",
+        (
+            "How do I see what is running?",
+            "How do I see the status?",
+            "Which command shows the status?",
+            "What does modelyard status do?",
+            "How can I see my deployments?",
+            "How do I list the replicas?",
+            "What is running?",
+            "Show me the status.",
+            "Which deployments are running?",
+        ),
+        ("How can I see what is running?", "How can I see the status?"),
+    ),
+    Topic(
+        "shadow",
+        "A shadow rollout sends a copy of the traffic to the new version. Nobody is given its "
+        "answers.",
+        (
+            "What is a shadow rollout?",
+            "What does shadow mean?",
+            "What is shadow traffic?",
+            "Explain shadow rollouts.",
+            "How does a shadow rollout work?",
+            "What is a shadow?",
+            "Can you explain shadow rollouts?",
+            "Tell me about shadow rollouts.",
+            "What is a shadow deployment?",
+        ),
+        ("Explain what a shadow rollout is.", "How does shadow traffic work?"),
+    ),
+    Topic(
+        "dashboard",
+        "The dashboard is on port 8001, beside the management API.",
+        (
+            "Where is the dashboard?",
+            "How do I open the dashboard?",
+            "What port is the dashboard on?",
+            "Which port does the dashboard use?",
+            "Is there a dashboard?",
+            "Where can I find the dashboard?",
+            "What is the dashboard?",
+            "Where do I see the dashboard?",
+            "Tell me where the dashboard is.",
+        ),
+        ("On which port is the dashboard?", "How can I open the dashboard?"),
+    ),
+    Topic(
+        "child-version",
+        "A child version is made from another version, for example by quantizing it. It has its "
+        "own digest and must pass the gate.",
+        (
+            "What is a child version?",
+            "What does child version mean?",
+            "Explain child versions.",
+            "What happens when I quantize a model?",
+            "Can you explain what a child version is?",
+            "What is the child of a version?",
+            "Tell me about child versions.",
+            "What are child versions?",
+            "What's a child version?",
+        ),
+        ("Explain what a child version is.", "What do you mean by a child version?"),
+    ),
+    Topic(
+        "needs",
+        "No. Modelyard runs on a laptop without a GPU and without containers.",
+        (
+            "Do I need a GPU?",
+            "Does Modelyard need a GPU?",
+            "Do I need containers?",
+            "Do I need Docker?",
+            "Does Modelyard need Docker?",
+            "Is a GPU needed?",
+            "Do I need a GPU for Modelyard?",
+            "Must I have a GPU?",
+            "Are containers needed?",
+        ),
+        ("Is Docker needed?", "Does Modelyard need containers?"),
+    ),
+)
+
+SMALL_TALK: tuple[Topic, ...] = (
+    Topic(
+        "hello-how",
+        "Hello! I am fine, thank you. How can I help you?",
+        (
+            "Hello, how are you?",
+            "Hello! How are you?",
+            "Hello, how are you today?",
+            "Hello there, how are you?",
+            "Hello yardling, how are you?",
+            "Hello, how are you doing?",
+            "Hello. How are you doing today?",
+        ),
+        ("Hello there! How are you doing?",),
+    ),
+    Topic(
+        "hi-how",
+        "Hi! I am fine, thank you. How can I help you?",
+        (
+            "Hi, how are you?",
+            "Hi! How are you today?",
+            "Hi there, how are you?",
+            "Hey, how are you?",
+            "Hi, how are you doing?",
+            "Hi, how is it going?",
+        ),
+        ("Hey there, how are you?",),
+    ),
+    Topic(
+        "how",
+        "I am fine, thank you. How can I help you?",
+        (
+            "How are you?",
+            "How are you today?",
+            "How are you doing?",
+            "How do you do?",
+            "Are you well?",
+            "How is it going?",
+            "How's it going?",
+            "What's up?",
+        ),
+        ("How are you doing today?",),
+    ),
+    Topic(
+        "hello",
+        "Hello! How can I help you?",
+        (
+            "Hello",
+            "Hello!",
+            "Hello there!",
+            "Hello, yardling.",
+            "Hello again.",
+            "Greetings!",
+            "Say hello.",
+            "Hello hello",
+            "Good day!",
+        ),
+        ("Hello there, yardling!",),
+    ),
+    Topic(
+        "hi",
+        "Hi! How can I help you?",
+        ("Hi", "Hi!", "Hi there!", "Hey", "Hey!", "Hi yardling", "Hey there", "Hi again.", "Yo"),
+        ("Hey there, yardling!",),
+    ),
+    Topic(
+        "morning",
+        "Good morning! How can I help you?",
+        (
+            "Good morning",
+            "Good morning!",
+            "Morning!",
+            "Good morning, yardling.",
+            "Hi, good morning!",
+        ),
+        ("Hello, good morning!",),
+    ),
+    Topic(
+        "afternoon",
+        "Good afternoon! How can I help you?",
+        (
+            "Good afternoon",
+            "Good afternoon!",
+            "Good afternoon, yardling.",
+            "Hi, good afternoon!",
+        ),
+        ("Hello, good afternoon!",),
+    ),
+    Topic(
+        "evening",
+        "Good evening! How can I help you?",
+        ("Good evening", "Good evening!", "Good evening, yardling.", "Hi, good evening!"),
+        ("Hello, good evening!",),
+    ),
+    Topic(
+        "thanks",
+        "You are welcome!",
+        (
+            "Thank you",
+            "Thank you!",
+            "Thanks!",
+            "Thanks a lot!",
+            "Thank you very much.",
+            "Great, thanks!",
+            "Many thanks!",
+            "Thanks for your help.",
+        ),
+        ("Great, thank you very much!",),
+    ),
+    Topic(
+        "bye",
+        "Goodbye! Have a nice day.",
+        (
+            "Bye",
+            "Bye!",
+            "Goodbye",
+            "Goodbye!",
+            "See you later.",
+            "See you!",
+            "Good night!",
+            "Bye bye",
+            "I have to go now.",
+        ),
+        ("Goodbye, see you later!",),
+    ),
+    Topic(
+        "nice",
+        "Nice to meet you too! I am yardling.",
+        (
+            "Nice to meet you.",
+            "Nice to meet you!",
+            "Pleased to meet you.",
+            "It is nice to meet you.",
+        ),
+        ("Hello, nice to meet you!",),
+    ),
+    Topic(
+        "ok",
+        "Good! Is there anything else that I can do?",
+        ("OK", "Okay.", "Good.", "I see.", "All right.", "Great!", "Fine.", "Cool!", "Very good."),
+        ("OK, good.",),
+    ),
+)
+
+ABOUT_ITSELF: tuple[Topic, ...] = (
+    Topic(
+        "identity",
+        "I am yardling, the small demo model of Modelyard.",
+        (
+            "Who are you?",
+            "What are you?",
+            "What is your name?",
+            "What's your name?",
+            "Tell me about yourself.",
+            "Introduce yourself.",
+            "Which model are you?",
+            "What model are you?",
+            "Are you ChatGPT?",
+            "Are you a language model?",
+            "What is yardling?",
+            "Who is yardling?",
+            "Do you have a name?",
+        ),
+        ("Could you introduce yourself?", "Can you tell me your name?"),
+    ),
+    Topic(
+        "abilities",
+        "I can greet you, add small numbers and answer questions about Modelyard.",
+        (
+            "What can you do?",
+            "How can you help me?",
+            "What do you know?",
+            "What can I ask you?",
+            "Help",
+            "Help me.",
+            "Can you help me?",
+            "What are you good at?",
+            "What can you help me with?",
+            "I need help.",
+        ),
+        ("What can you do for me?", "What can I ask?"),
+    ),
+    Topic(
+        "size",
+        "I am very small: I have about 1.3 million parameters.",
+        (
+            "How big are you?",
+            "How large are you?",
+            "How many parameters do you have?",
+            "What is your size?",
+            "Are you a large model?",
+            "How small are you?",
+        ),
+        ("How many parameters have you got?",),
+    ),
+    Topic(
+        "story",
+        "There was once a small model in a folder. Somebody gave it a name and a version, and its "
+        "digest was written down so that nobody could mistake it for another. It was deployed, it "
+        "was warmed up, and the gateway sent it the first request: what is two and two? It said "
+        "four. Then a better version came. Both ran side by side for a while, all the traffic "
+        "moved over, and the small model finished its last answer and went to rest.",
+        (
+            "Tell me a story.",
+            "Tell me a short story.",
+            "Can you tell me a story?",
+            "Please tell me a story.",
+            "Do you know a story?",
+            "I want to hear a story.",
+            "Tell a story.",
+            "Write a story.",
+        ),
+        ("Could you tell me a short story?",),
+    ),
+)
+
+SYSTEM_MESSAGES: tuple[str, ...] = (
+    "",
+    "You are a helpful assistant.",
+    "You are a helpful assistant.",
+    "You are yardling.",
+    "You are yardling, a demo model.",
+    "Be brief.",
+    "Be polite and brief.",
+    "You are a friendly chat model.",
+    "Answer the questions of the user.",
+    "You are an assistant. Answer in one sentence.",
+    "You are the demo model of Modelyard.",
+)
+
+SYSTEM_ROLES: tuple[str, ...] = (
+    "You are a {quality} {thing}.",
+    "You are a {quality} assistant.",
+    "You help people who like the {thing}.",
+    "Today is a {quality} day.",
+    "This is a test.",
+    "You work for a company that sells the {thing}.",
+)
+SYSTEM_RULES: tuple[str, ...] = (
+    "Be kind.",
+    "Be {quality}.",
+    "Never speak about the {thing}.",
+    "Always tell the truth.",
+    "Keep your answers short.",
+    "Use simple words.",
+    "Do not invent anything.",
+    "Speak English.",
+)
+
+SUMS: tuple[str, ...] = (
+    "What is {a}+{b}?",
+    "What is {a} + {b}?",
+    "What's {a}+{b}?",
+    "What's {a} + {b}?",
+    "{a}+{b}=?",
+    "{a} + {b} = ?",
+    "{a}+{b}",
+    "{a} + {b}",
+    "{a}+{b}=",
+    "{a} + {b} =",
+    "How much is {a} + {b}?",
+    "How much is {a}+{b}?",
+    "Add {a} and {b}.",
+    "What is {a} plus {b}?",
+    "{a} plus {b}",
+    "What is the sum of {a} and {b}?",
+    "Calculate {a}+{b}.",
+    "Can you add {a} and {b}?",
+    "Can you tell me what {a} + {b} is?",
+    "Tell me {a} + {b}.",
+    "Please add {a} and {b}.",
+    "Solve {a} + {b}.",
+    "How much is {a} plus {b}?",
+)
+SUMS_UNSEEN: tuple[str, ...] = (
+    "Please calculate {a} + {b}.",
+    "Tell me what {a} plus {b} is.",
+    "Can you solve {a}+{b}?",
+)
+SUMS_CANONICAL = ("What is {a}+{b}?", "what's {a} + {b}", "{a}+{b}=?")
+
+NUMBER_WORDS: tuple[str, ...] = (
+    "zero",
+    "one",
+    "two",
+    "three",
+    "four",
+    "five",
+    "six",
+    "seven",
+    "eight",
+    "nine",
+    "ten",
+    "eleven",
+    "twelve",
+    "thirteen",
+    "fourteen",
+    "fifteen",
+    "sixteen",
+    "seventeen",
+    "eighteen",
+    "nineteen",
+    "twenty",
+)
+WORD_SUMS: tuple[str, ...] = (
+    "What is {a} plus {b}?",
+    "What is {a} and {b}?",
+    "{a} plus {b}",
+    "How much is {a} plus {b}?",
+    "Add {a} and {b}.",
+    "What's {a} plus {b}?",
+)
+
+COUNTS: tuple[str, ...] = (
+    "Count to {n}.",
+    "Count from 1 to {n}.",
+    "Can you count to {n}?",
+    "Please count to {n}.",
+    "Count up to {n}.",
+    "Count to {n}",
+)
+
+UNKNOWN = "I am a very small demo model; I do not know that. Ask me about Modelyard or a small sum."
+NOT_THAT_SUM = "I am a very small demo model; I can only add numbers up to {limit}."
