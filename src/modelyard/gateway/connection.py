@@ -1,0 +1,340 @@
+"""A client's connection: bytes in, requests out, answers back. Knows HTTP/1.1, not models.
+
+One request is served at a time; what a client pipelines behind it is held back as bytes. The
+connection goes on reading while a request is served, for that is how a client's leaving is seen.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any, Protocol, cast
+
+import httptools
+import msgspec
+
+from modelyard.core.errors import (
+    HeadersTooLarge,
+    InvalidRequest,
+    ModelyardError,
+    PayloadTooLarge,
+    RequestTimeout,
+)
+from modelyard.wire import http
+from modelyard.wire.openai import error_body
+
+_JSON: http.Header = (b"content-type", b"application/json")
+
+
+class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """Bounds on what one client may make the gateway hold, in bytes and seconds."""
+
+    max_head_bytes: int = 64 * 1024
+    max_headers: int = 100
+    max_body_bytes: int = 8 * 1024 * 1024
+    head_timeout_s: float = 15.0
+    """From a request's first byte to the end of its head."""
+    body_timeout_s: float = 60.0
+    """From the end of the head to the end of the body."""
+    idle_timeout_s: float = 120.0
+    """Between requests on a connection that is kept."""
+    held_bytes: int = 64 * 1024
+    """Pipelined bytes behind the request being served."""
+
+
+class Request:
+    """One request, whole."""
+
+    __slots__ = ("body", "headers", "keep_alive", "method", "path", "streams")
+
+    def __init__(self) -> None:
+        self.method = ""
+        self.path = ""
+        """Without the query."""
+        self.headers: dict[bytes, bytes] = {}
+        """Names in lower case; values of a repeated header are joined with a comma."""
+        self.body = b""
+        self.keep_alive = True
+        self.streams = True
+        """Whether the client understands a chunked body (HTTP/1.1)."""
+
+
+class Handler(Protocol):
+    """What serves requests, and is told of connections."""
+
+    def opened(self, connection: "Connection") -> None: ...
+    def closed(self, connection: "Connection") -> None: ...
+    def handle(self, request: Request, connection: "Connection") -> Coroutine[Any, Any, None]: ...
+
+
+class Connection(asyncio.Protocol):
+    """See the module. The part that a handler uses is `send`, `begin`, `write`, `end`, `cut`."""
+
+    _transport: asyncio.Transport
+
+    def __init__(self, handler: Handler, limits: ConnectionLimits) -> None:
+        self._handler = handler
+        self._limits = limits
+        self._loop = asyncio.get_running_loop()
+        self._parser = httptools.HttpRequestParser(self)
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+        self._request = Request()
+        self._reading = False
+        """A request has begun and is not whole."""
+        self._ready: deque[Request] = deque()
+        self._refusal: ModelyardError | None = None
+        self._url = b""
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._headers = 0
+        self._held = bytearray()
+        self._failed = False
+        self._chunked = False
+        self._writable = True
+        self.closing_after = False
+        """The answer being sent is the last one on this connection."""
+        self.head_sent = False
+        self.gone = False
+        """The client has left."""
+        self.on_writable: Callable[[bool], None] | None = None
+        """Told when the client's buffer fills up (False) and when it has room again (True)."""
+
+    # --- asyncio ---------------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._arm(self._limits.head_timeout_s)
+        self._handler.opened(self)
+
+    def data_received(self, data: bytes) -> None:
+        if self._refusal is not None:
+            return
+        if self._task is not None:
+            self._hold(data)
+            return
+        self._parse(data)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.gone = True
+        self._disarm()
+        if self._task is not None:
+            self._task.cancel()
+        self._handler.closed(self)
+
+    def pause_writing(self) -> None:
+        self._writable = False
+        if self.on_writable is not None:
+            self.on_writable(False)
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        if self.on_writable is not None:
+            self.on_writable(True)
+
+    # --- httptools -------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        self._request = Request()
+        self._reading = True
+        self._url = b""
+        self._parts = []
+        self._size = 0
+        self._headers = 0
+
+    def on_url(self, url: bytes) -> None:
+        self._url += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        request = self._request
+        self._headers += 1
+        self._size += len(name) + len(value) + 4
+        if self._headers > self._limits.max_headers or self._size > self._limits.max_head_bytes:
+            raise _RefusedError(
+                HeadersTooLarge(
+                    f"the request's head is over {self._limits.max_headers} headers "
+                    f"or {self._limits.max_head_bytes} bytes"
+                )
+            )
+        key = name.lower()
+        known = request.headers.get(key)
+        request.headers[key] = value if known is None else known + b"," + value
+
+    def on_headers_complete(self) -> None:
+        request = self._request
+        request.method = self._parser.get_method().decode("ascii")
+        request.path = self._url.split(b"?", 1)[0].decode("latin-1")
+        request.keep_alive = self._parser.should_keep_alive()
+        request.streams = self._parser.get_http_version() == "1.1"
+        self._size = 0
+        declared = request.headers.get(b"content-length")
+        if declared is not None and int(declared) > self._limits.max_body_bytes:
+            raise _RefusedError(self._too_large())
+        if request.headers.get(b"expect", b"").lower() == b"100-continue":
+            self._write(http.CONTINUE)
+        self._arm(self._limits.body_timeout_s)
+
+    def on_body(self, body: bytes) -> None:
+        self._size += len(body)
+        if self._size > self._limits.max_body_bytes:
+            raise _RefusedError(self._too_large())
+        self._parts.append(body)
+
+    def on_message_complete(self) -> None:
+        request = self._request
+        request.body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        self._reading = False
+        self._parts = []
+        self._ready.append(request)
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refusal = InvalidRequest("protocol upgrades are not supported")
+        except httptools.HttpParserError as error:
+            cause = error.__context__
+            if isinstance(cause, _RefusedError):
+                self._refusal = cause.error
+            else:
+                self._refusal = InvalidRequest(f"the request is not valid HTTP/1.1: {error}")
+        self._proceed()
+
+    def _proceed(self) -> None:
+        """Serve what is whole, in order; then refuse what could not be parsed behind it."""
+        if self._ready:
+            self._serve(self._ready.popleft())
+        elif self._refusal is not None:
+            self._refuse(self._refusal)
+
+    def _hold(self, data: bytes) -> None:
+        self._held += data
+        if len(self._held) > self._limits.held_bytes:
+            self._transport.pause_reading()
+
+    def _serve(self, request: Request) -> None:
+        self._disarm()
+        self.head_sent = False
+        self.on_writable = None
+        if not request.keep_alive:
+            self.closing_after = True
+        self._chunked = request.streams
+        self._task = self._loop.create_task(self._handler.handle(request, self))
+        self._task.add_done_callback(self._served)
+
+    def _served(self, task: asyncio.Task[None]) -> None:
+        self._task = None
+        self.on_writable = None
+        if not task.cancelled() and task.exception() is not None:
+            self._loop.call_exception_handler(
+                {"message": "a handler failed", "exception": task.exception(), "task": task}
+            )
+            self.cut()
+        if self.gone or self._transport.is_closing():
+            return
+        if self.closing_after:
+            self._transport.close()
+            return
+        if self._ready or self._refusal is not None:
+            self._proceed()
+        elif self._held:
+            held, self._held = bytes(self._held), bytearray()
+            self._transport.resume_reading()
+            self._parse(held)
+        if self._task is None and self._refusal is None:
+            self._arm(self._limits.idle_timeout_s)
+
+    def _refuse(self, error: ModelyardError) -> None:
+        """Answer what can't be served and close: where the next request begins is not known."""
+        self._refusal = error
+        self.closing_after = True
+        self._disarm()
+        self.send(error.status, (_JSON,), error_body(error))
+        self._transport.close()
+
+    def _too_large(self) -> PayloadTooLarge:
+        return PayloadTooLarge(
+            f"the request's body is over {self._limits.max_body_bytes} bytes",
+            next_step="send less, or raise the gateway's max_body_bytes",
+        )
+
+    # --- time ------------------------------------------------------------------------------------
+
+    def _arm(self, seconds: float) -> None:
+        self._disarm()
+        self._timer = self._loop.call_later(seconds, self._timed_out)
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _timed_out(self) -> None:
+        self._timer = None
+        if not self._reading:
+            self.cut()
+        else:
+            self._refuse(RequestTimeout("the request was not sent in time"))
+
+    # --- answering -------------------------------------------------------------------------------
+
+    def send(self, status: int, headers: Iterable[http.Header], body: bytes) -> None:
+        """Send a whole answer."""
+        self.head_sent = True
+        length = (b"content-length", b"%d" % len(body))
+        self._write(http.response_head(status, (*headers, length, *self._closing())) + body)
+
+    def begin(self, status: int, headers: Iterable[http.Header]) -> None:
+        """Send the head of a streamed answer."""
+        self.head_sent = True
+        if self._chunked:
+            framing: tuple[http.Header, ...] = ((b"transfer-encoding", b"chunked"),)
+        else:  # HTTP/1.0: the end of the connection is the end of the body
+            self.closing_after = True
+            framing = ()
+        self._write(http.response_head(status, (*headers, *framing, *self._closing())))
+
+    def write(self, payload: bytes) -> None:
+        """Send a part of a streamed answer, at once; the payload is not empty."""
+        self._write(http.chunk(payload) if self._chunked else payload)
+
+    def end(self) -> None:
+        """End a streamed answer that is whole."""
+        if self._chunked:
+            self._write(http.LAST_CHUNK)
+
+    def cut(self) -> None:
+        """Close without ending the answer: what was streamed must not look whole."""
+        self._transport.close()
+
+    def interrupt(self) -> None:
+        """Cancel the request being served (the drain deadline has passed)."""
+        if self._task is not None:
+            self._task.cancel()
+
+    def close_when_idle(self) -> None:
+        """Close now if no request is under way, else after its answer."""
+        self.closing_after = True
+        if self._task is None and not self._reading:
+            self._transport.close()
+
+    @property
+    def writable(self) -> bool:
+        """Whether the client's buffer has room."""
+        return self._writable
+
+    def _closing(self) -> tuple[http.Header, ...]:
+        return ((b"connection", b"close"),) if self.closing_after else ()
+
+    def _write(self, data: bytes) -> None:
+        if not self.gone:
+            self._transport.write(data)
+
+
+class _RefusedError(Exception):
+    """Carries the reason through the parser, which wraps what its callbacks raise."""
+
+    def __init__(self, error: ModelyardError) -> None:
+        super().__init__(str(error))
+        self.error = error

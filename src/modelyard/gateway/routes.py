@@ -1,0 +1,131 @@
+"""The routes in force: the applied snapshot, and what this process knows of each replica."""
+
+import logging
+from typing import NamedTuple
+
+from modelyard.core.errors import InvalidConfig
+from modelyard.core.routes import ModelRoute, ReplicaRoute, RouteSnapshot, SlotRoute
+from modelyard.core.routing import unenforceable
+from modelyard.gateway.upstream import Pool
+
+log = logging.getLogger(__name__)
+
+
+class LiveReplica:
+    """A replica and the requests this process has with it. `in_flight` returns to zero (G3)."""
+
+    __slots__ = ("dispatched", "in_flight", "model", "pool", "route", "slot")
+
+    def __init__(self, model: str, slot: SlotRoute, route: ReplicaRoute) -> None:
+        self.model = model
+        self.slot = slot
+        self.route = route
+        self.pool = Pool(route.url)
+        self.in_flight = 0
+        self.dispatched = 0
+
+    def __enter__(self) -> "LiveReplica":
+        self.in_flight += 1
+        self.dispatched += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.in_flight -= 1
+
+
+class Applied(NamedTuple):
+    """Identity of the snapshot in force."""
+
+    epoch: str
+    version: int
+
+
+class RouteTable:
+    """Routes by public model name; replaced whole by each new snapshot."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, ModelRoute] = {}
+        self._replicas: dict[str, LiveReplica] = {}
+        self._leaving: list[LiveReplica] = []
+        self._default: str | None = None
+        self.applied = Applied("", 0)
+        self.turns = 0
+        """Choices made so far, for policies that take turns."""
+
+    def apply(self, snapshot: RouteSnapshot) -> None:
+        """Put a snapshot into force in one step.
+
+        Raises InvalidConfig, and changes nothing, when it holds a policy that can't be enforced.
+        """
+        missing = unenforceable(snapshot)
+        if missing is not None:
+            raise InvalidConfig(
+                f"route snapshot {snapshot.version} can't be enforced: {missing}",
+                next_step="this gateway does not do that yet; remove the setting",
+            )
+        replicas: dict[str, LiveReplica] = {}
+        for model in snapshot.models:
+            for slot in model.slots:
+                for route in slot.replicas:
+                    replicas[route.id] = self._keep_or_make(model.name, slot, route)
+        gone = [old for key, old in self._replicas.items() if replicas.get(key) is not old]
+        for replica in gone:
+            replica.pool.close()
+        self._leaving = [old for old in (*self._leaving, *gone) if old.in_flight]
+        self._replicas = replicas
+        self._models = {model.name: model for model in snapshot.models}
+        self._default = snapshot.default_model
+        self.applied = Applied(snapshot.epoch, snapshot.version)
+        log.info("routes %d applied: %d models", snapshot.version, len(self._models))
+
+    def _keep_or_make(self, model: str, slot: SlotRoute, route: ReplicaRoute) -> LiveReplica:
+        known = self._replicas.get(route.id)
+        if known is None or known.route.url != route.url or known.slot.digest != slot.digest:
+            return LiveReplica(model, slot, route)
+        known.slot = slot
+        known.route = route
+        return known
+
+    @property
+    def names(self) -> list[str]:
+        """Public model names, sorted."""
+        return sorted(self._models)
+
+    @property
+    def models(self) -> list[ModelRoute]:
+        """All routes, by name."""
+        return [self._models[name] for name in self.names]
+
+    def model(self, name: str) -> ModelRoute | None:
+        """The route of a public model name."""
+        return self._models.get(name)
+
+    @property
+    def default(self) -> ModelRoute | None:
+        """The model marked default, else the only one."""
+        if self._default is not None and self._default in self._models:
+            return self._models[self._default]
+        return next(iter(self._models.values())) if len(self._models) == 1 else None
+
+    def live(self, slot: SlotRoute) -> list[LiveReplica]:
+        """The slot's replicas."""
+        return [self._replicas[route.id] for route in slot.replicas]
+
+    @property
+    def replicas(self) -> list[LiveReplica]:
+        """All replicas that are routed to, and those left that still have requests."""
+        self._leaving = [old for old in self._leaving if old.in_flight]
+        return [*self._replicas.values(), *self._leaving]
+
+    def in_flight(self) -> dict[str, int]:
+        """Requests in flight by replica id, those without any left out."""
+        counts: dict[str, int] = {}
+        for replica in self.replicas:
+            if replica.in_flight:
+                key = replica.route.id
+                counts[key] = counts.get(key, 0) + replica.in_flight
+        return counts
+
+    def dispatched(self) -> dict[str, int]:
+        """Requests sent so far by replica id."""
+        return {replica.route.id: replica.dispatched for replica in self.replicas}

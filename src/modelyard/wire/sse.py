@@ -1,0 +1,65 @@
+"""Server-sent events, as far as a relay has to know them (WHATWG HTML, section 9.2)."""
+
+DONE = b"[DONE]"
+
+
+class EventSplitter:
+    """Cuts a byte stream into whole events, however it was chunked.
+
+    An event ends with an empty line; LF and CRLF line ends are understood. What has not ended yet
+    is kept, at most `limit_bytes` of it; beyond that `feed` raises ValueError.
+    """
+
+    __slots__ = ("_limit_bytes", "_rest")
+
+    def __init__(self, limit_bytes: int = 16 * 1024 * 1024) -> None:
+        self._rest = b""
+        self._limit_bytes = limit_bytes
+
+    @property
+    def rest(self) -> bytes:
+        """The beginning of an event whose end has not come."""
+        return self._rest
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """Take the next bytes; return the events they complete, each with its empty line."""
+        if not self._rest and chunk.endswith(b"\n\n") and chunk.find(b"\n\n") == len(chunk) - 2:
+            return [chunk]  # the common case: one write of the engine, one event
+        text = self._rest + chunk
+        events = []
+        begin = 0
+        while True:
+            end = _event_end(text, begin)
+            if end < 0:
+                break
+            events.append(text[begin:end])
+            begin = end
+        self._rest = text[begin:]
+        if len(self._rest) > self._limit_bytes:
+            raise ValueError(f"an event is larger than {self._limit_bytes} bytes")
+        return events
+
+
+def _event_end(text: bytes, begin: int) -> int:
+    lf = text.find(b"\n\n", begin)
+    crlf = text.find(b"\n\r\n", begin)
+    if lf < 0 and crlf < 0:
+        return -1
+    if crlf < 0 or 0 <= lf < crlf:
+        return lf + 2
+    return crlf + 3
+
+
+def data_of(event: bytes) -> bytes | None:
+    """The event's data: its `data:` lines joined with LF; None when it has none (a comment)."""
+    lines = [
+        line[6:] if line.startswith(b"data: ") else line[5:]
+        for line in event.replace(b"\r\n", b"\n").split(b"\n")
+        if line.startswith(b"data:")
+    ]
+    return b"\n".join(lines) if lines else None
+
+
+def event(payload: bytes) -> bytes:
+    """An event with one line of data."""
+    return b"data: " + payload + b"\n\n"
