@@ -28,7 +28,7 @@ deployments = sa.Table(
 replicas = sa.Table(
     "replicas",
     metadata,
-    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("id", sa.String(200), primary_key=True),
     sa.Column("deployment", sa.String(128), nullable=False, index=True),
     sa.Column("state", sa.String(16), nullable=False, index=True),
     sa.Column("changed_at", sa.Float, nullable=False),
@@ -68,6 +68,6 @@ records = sa.Table(
     sa.Column("key_id", sa.String(128)),
     sa.Column("model", sa.String(128), index=True),
     sa.Column("digest", sa.String(80)),
-    sa.Column("replica", sa.String(64)),
+    sa.Column("replica", sa.String(200)),
     sa.Column("body", sa.Text, nullable=False),
 )

@@ -1,0 +1,102 @@
+"""The controller's replicas: at hand in memory, written to the state in the order of the changes.
+
+Everything here runs on the event loop; the database is touched in one writer thread, so the loop
+never waits for a disk and two changes of a replica are never stored in the wrong order.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any, ParamSpec, TypeVar
+
+import msgspec
+
+from modelyard.core.deployments import Event, Replica
+from modelyard.core.replicas import ReplicaState, can_move
+from modelyard.state.store import Store
+
+log = logging.getLogger(__name__)
+Clock = Callable[[], float]
+_ACTOR = "reconciler"
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
+
+class Ledger:
+    """Replicas by id, and the journal."""
+
+    def __init__(self, store: Store, clock: Clock, on_change: Callable[[], None]) -> None:
+        self._store = store
+        self._clock = clock
+        self._on_change = on_change
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="state-writer")
+        self._replicas: dict[str, Replica] = {}
+
+    async def write(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Run a call on the state after all writes before it, and wait for its result."""
+        return await asyncio.wrap_future(self._writer.submit(function, *args, **kwargs))
+
+    async def load(self) -> None:
+        """Read the replicas that the state knows."""
+        stored = await self.write(self._store.replicas.all)
+        self._replicas = {replica.id: replica for replica in stored}
+
+    def all(self) -> tuple[Replica, ...]:
+        """Every replica, those that stopped lately too."""
+        return tuple(self._replicas.values())
+
+    def get(self, replica_id: str) -> Replica | None:
+        """The replica of that id."""
+        return self._replicas.get(replica_id)
+
+    async def add(self, replica: Replica) -> None:
+        """A new one; it is in the state when this returns, so that it can't become an orphan."""
+        await self.write(self._store.replicas.put, replica)
+        self._replicas[replica.id] = replica
+
+    def note(self, replica_id: str, **changes: Any) -> None:
+        """Change facts of a replica other than its state."""
+        replica = self._replicas.get(replica_id)
+        if replica is not None:
+            self._store_later(msgspec.structs.replace(replica, **changes))
+
+    def move(self, replica_id: str, state: ReplicaState, **changes: Any) -> bool:
+        """Move a replica to `state`; False when the table of moves does not allow that now."""
+        replica = self._replicas.get(replica_id)
+        if replica is None or replica.state is state or not can_move(replica.state, state):
+            return False
+        now = self._clock()
+        self._store_later(msgspec.structs.replace(replica, state=state, changed_at=now, **changes))
+        self.tell(f"replica.{state}", replica_id, message=str(changes.get("error", "")))
+        self._on_change()
+        return True
+
+    def forget(self, replica_ids: tuple[str, ...]) -> None:
+        """Drop stopped replicas."""
+        for replica_id in replica_ids:
+            self._replicas.pop(replica_id, None)
+        self._later(self._store.replicas.forget, list(replica_ids))
+
+    def tell(self, kind: str, subject: str, message: str = "", actor: str = _ACTOR) -> None:
+        """Add a line to the journal."""
+        log.info("%s %s%s", kind, subject, f": {message}" if message else "")
+        event = Event(at=self._clock(), kind=kind, subject=subject, actor=actor, message=message)
+        self._later(self._store.events.append, event)
+
+    def close(self) -> None:
+        """Wait for the writes that are queued."""
+        self._writer.shutdown(wait=True)
+
+    def _store_later(self, replica: Replica) -> None:
+        self._replicas[replica.id] = replica
+        self._later(self._store.replicas.put, replica)
+
+    def _later(self, function: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs) -> None:
+        self._writer.submit(function, *args, **kwargs).add_done_callback(_report)
+
+
+def _report(done: Future[object]) -> None:
+    error = done.exception()
+    if error is not None:
+        log.error("a change could not be stored: %s", error)

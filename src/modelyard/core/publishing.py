@@ -1,0 +1,90 @@
+"""What the gateways should know of the deployments: the models of the next route snapshot."""
+
+from collections.abc import Callable, Sequence
+
+import msgspec
+
+from modelyard.core.deployments import Deployment, Replica, SlotSpec
+from modelyard.core.reconcile import members, wanted_slots
+from modelyard.core.replicas import ReplicaState
+from modelyard.core.routes import ModelRoute, Operation, ReplicaRoute, Slot, SlotRoute
+
+
+class Serving(msgspec.Struct, frozen=True, kw_only=True):
+    """What a slot's engine and model can do together."""
+
+    operations: tuple[Operation, ...]
+    context_length: int | None
+    chat_template: bool
+
+
+def model_routes(
+    deployments: Sequence[Deployment],
+    replicas: Sequence[Replica],
+    serving_of: Callable[[SlotSpec], Serving],
+) -> tuple[ModelRoute, ...]:
+    """One route per deployment that serves or is on its way; ready replicas only."""
+    return tuple(
+        _model_route(deployment, replicas, serving_of)
+        for deployment in sorted(deployments, key=lambda deployment: deployment.name)
+        if wanted_slots(deployment)
+    )
+
+
+def default_model(chosen: str | None, models: Sequence[ModelRoute]) -> str | None:
+    """The model that serves the simple API's `default`: the one chosen, else the only one."""
+    names = [model.name for model in models]
+    if chosen in names:
+        return chosen
+    return names[0] if len(names) == 1 else None
+
+
+def _model_route(
+    deployment: Deployment,
+    replicas: Sequence[Replica],
+    serving_of: Callable[[SlotSpec], Serving],
+) -> ModelRoute:
+    slots = tuple(
+        _slot_route(deployment, slot, spec, replicas, serving_of(spec))
+        for slot in wanted_slots(deployment)
+        if (spec := deployment.slot(slot)) is not None
+    )
+    return ModelRoute(
+        name=deployment.name,
+        deployment=deployment.name,
+        created_at=int(deployment.created_at),
+        slots=slots,
+        policy=deployment.policy,
+    )
+
+
+def _slot_route(
+    deployment: Deployment,
+    slot: Slot,
+    spec: SlotSpec,
+    replicas: Sequence[Replica],
+    serving: Serving,
+) -> SlotRoute:
+    is_live = slot == deployment.live
+    ready = (
+        sorted(
+            (
+                replica
+                for replica in members(deployment, slot, list(replicas))
+                if replica.deployment == deployment.name and replica.state is ReplicaState.READY
+            ),
+            key=lambda replica: replica.id,
+        )
+        if is_live
+        else []
+    )
+    return SlotRoute(
+        slot=slot,
+        version=spec.version,
+        digest=spec.digest,
+        weight=1.0 if is_live else 0.0,
+        operations=serving.operations,
+        context_length=spec.context_length or serving.context_length,
+        chat_template=serving.chat_template,
+        replicas=tuple(ReplicaRoute(id=replica.id, url=replica.url) for replica in ready),
+    )
