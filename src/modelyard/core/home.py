@@ -6,6 +6,7 @@ HOME/
   blobs/sha256/ab/abcd…       file contents by SHA-256, read-only
   manifests/abcd….json        canonical manifests by digest
   versions/NAME/3.json        which manifest a version number names
+  quarantine/abcd….json       blobs found damaged, and why
   aliases.jsonl               alias journal, append-only
   forms/abcd….gguf.json       provenance of derived forms
   trees/abcd…/                materialised versions
@@ -49,6 +50,10 @@ class Home(msgspec.Struct, frozen=True):
     @property
     def versions(self) -> Path:
         return self.root / "versions"
+
+    @property
+    def quarantine(self) -> Path:
+        return self.root / "quarantine"
 
     @property
     def alias_journal(self) -> Path:
