@@ -7,6 +7,7 @@
     │   ├── Unauthenticated       401
     │   ├── Forbidden             403
     │   ├── NotFound              404
+    │   ├── MethodNotAllowed      405
     │   ├── RequestTimeout        408  the client did not send its request in time
     │   ├── Conflict              409  the name, port, home or version is taken
     │   ├── PayloadTooLarge       413
@@ -93,6 +94,13 @@ class NotFound(CallerError):
     status = 404
     type = "not_found_error"
     code = "not_found"
+
+
+class MethodNotAllowed(CallerError):
+    """The path is there and takes another method."""
+
+    status = 405
+    code = "method_not_allowed"
 
 
 class RequestTimeout(CallerError):

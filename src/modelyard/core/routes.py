@@ -38,6 +38,8 @@ class SlotRoute(msgspec.Struct, frozen=True, kw_only=True):
     """One slot of a deployment: the replicas of one version."""
 
     slot: Slot
+    model: str | None = None
+    """Registered model name, which a public name need not equal; None for a remote upstream."""
     version: int | None
     """Version number; None for a remote upstream, which has none."""
     digest: str

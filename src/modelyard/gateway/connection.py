@@ -102,7 +102,7 @@ class Connection(asyncio.Protocol):
     # --- asyncio ---------------------------------------------------------------------------------
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast(asyncio.Transport, transport)
+        self._transport = cast("asyncio.Transport", transport)
         self._arm(self._limits.head_timeout_s)
         self._handler.opened(self)
 
@@ -279,11 +279,19 @@ class Connection(asyncio.Protocol):
 
     # --- answering -------------------------------------------------------------------------------
 
-    def send(self, status: int, headers: Iterable[http.Header], body: bytes) -> None:
-        """Send a whole answer."""
+    def send(
+        self,
+        status: int,
+        headers: Iterable[http.Header],
+        body: bytes,
+        *,
+        head_only: bool = False,
+    ) -> None:
+        """Send a whole answer, or what its head would be."""
         self.head_sent = True
         length = (b"content-length", b"%d" % len(body))
-        self._write(http.response_head(status, (*headers, length, *self._closing())) + body)
+        head = http.response_head(status, (*headers, length, *self._closing()))
+        self._write(head if head_only else head + body)
 
     def begin(self, status: int, headers: Iterable[http.Header]) -> None:
         """Send the head of a streamed answer."""

@@ -1,0 +1,131 @@
+"""A call: one accepted request on its way, and what it gathers for its record."""
+
+import asyncio
+
+import msgspec
+
+from modelyard.core.records import Attempt, AttemptOutcome, CacheResult
+from modelyard.core.routes import ModelRoute, Operation, SlotRoute
+from modelyard.gateway.routes import LiveReplica
+from modelyard.wire.http import Header
+from modelyard.wire.openai import Usage
+
+PATHS: dict[str, Operation] = {
+    "/v1/chat/completions": "chat",
+    "/v1/completions": "completions",
+    "/v1/embeddings": "embeddings",
+    "/v1/responses": "responses",
+    "/v1/messages": "messages",
+}
+TARGETS: dict[Operation, bytes] = {operation: path.encode() for path, operation in PATHS.items()}
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """A whole answer."""
+
+    status: int
+    body: bytes
+    content_type: bytes = b"application/json"
+
+
+class Call:
+    """One request. Times are seconds of the event loop's clock, `received_at` Unix seconds."""
+
+    __slots__ = (
+        "attempts",
+        "body",
+        "cache",
+        "completion_tokens",
+        "events",
+        "finish_reason",
+        "first_byte",
+        "gap_max_s",
+        "hides_usage",
+        "last_byte",
+        "model",
+        "operation",
+        "received",
+        "received_at",
+        "replica",
+        "request_bytes",
+        "request_id",
+        "response_bytes",
+        "route",
+        "slot",
+        "stream",
+        "trace_parent",
+        "usage",
+    )
+
+    def __init__(self, request_id: str, received_at: float) -> None:
+        self.request_id = request_id
+        self.received_at = received_at
+        self.received = asyncio.get_running_loop().time()
+        self.operation: Operation | None = None
+        self.route: ModelRoute | None = None
+        self.model: str | None = None
+        """Public name asked for, when it is a known one."""
+        self.body = b""
+        """What is sent to the replica."""
+        self.stream = False
+        self.hides_usage = False
+        """The gateway asked for usage in a last chunk that the client did not ask for."""
+        self.trace_parent = b""
+        self.slot: SlotRoute | None = None
+        self.replica: LiveReplica | None = None
+        self.attempts: list[Attempt] = []
+        self.cache: CacheResult = "off"
+        self.first_byte: float | None = None
+        self.last_byte: float | None = None
+        self.gap_max_s = 0.0
+        self.events = 0
+        """Events with data that were relayed: about one for each token."""
+        self.usage: Usage | None = None
+        self.finish_reason: str | None = None
+        self.request_bytes = 0
+        self.response_bytes = 0
+
+    def sent(self, size_bytes: int, now: float) -> None:
+        """Note that bytes of the answer went to the client."""
+        if self.first_byte is None:
+            self.first_byte = now
+        elif self.last_byte is not None:
+            self.gap_max_s = max(self.gap_max_s, now - self.last_byte)
+        self.last_byte = now
+        self.response_bytes += size_bytes
+
+    def attempted(
+        self,
+        replica: LiveReplica,
+        begun: float,
+        outcome: AttemptOutcome,
+        note: tuple[str, int | None],
+    ) -> None:
+        """Note how a sending to a replica ended; `note` is why it was chosen, and its status."""
+        reason, status = note
+        now = asyncio.get_running_loop().time()
+        self.attempts.append(
+            Attempt(
+                replica=replica.route.id,
+                slot=replica.slot.slot,
+                digest=replica.slot.digest,
+                outcome=outcome,
+                started_s=begun - self.received,
+                duration_s=now - begun,
+                status=status,
+                reason=reason,
+            )
+        )
+
+    def headers(self, attempts: int | None = None) -> list[Header]:
+        """What every answer says of itself: who made it, and in how many attempts."""
+        made = len(self.attempts) if attempts is None else attempts
+        headers: list[Header] = [(b"x-request-id", self.request_id.encode())]
+        if self.slot is not None and self.route is not None:
+            if self.slot.version is not None:
+                name = self.slot.model or self.route.name
+                headers.append((b"x-modelyard-version", f"{name}:{self.slot.version}".encode()))
+            headers.append((b"x-modelyard-digest", self.slot.digest.encode()))
+        headers.append((b"x-modelyard-cache", self.cache.encode()))
+        headers.append((b"x-modelyard-attempts", b"%d" % made))
+        return headers

@@ -1,0 +1,120 @@
+"""A stream on its way through: chunks go on as they come, usage and the end are read in passing."""
+
+import asyncio
+
+from modelyard.core.errors import UpstreamCut, UpstreamError
+from modelyard.gateway.calls import Call
+from modelyard.gateway.connection import Connection
+from modelyard.gateway.upstream import Exchange
+from modelyard.wire import sse
+from modelyard.wire.openai import AnswerView, read_answer
+
+MARKED_END = frozenset({"chat", "completions"})
+"""Operations whose streams end with `[DONE]`; one that does not was cut (promise G4)."""
+
+
+class StreamRelay:
+    """Relays one answer. Holds back until the first event with data has come (promise G5)."""
+
+    def __init__(self, call: Call, exchange: Exchange, client: Connection) -> None:
+        self._call = call
+        self._exchange = exchange
+        self._client = client
+        self._loop = asyncio.get_running_loop()
+        self._events = sse.EventSplitter()
+        self._held: list[bytes] | None = []
+        self._done_seen = False
+        self._failure: bytes | None = None
+        self.first: bytes | None = None
+        """Data of the first event that has any."""
+
+    def feed(self, chunk: bytes) -> None:
+        """Take a chunk from the replica: the exchange's sink."""
+        try:
+            events = self._events.feed(chunk)
+        except ValueError as error:
+            self._exchange.fail(UpstreamError(f"the replica's stream is not valid: {error}"))
+            return
+        kept = [event for event in events if self._watch(event)]
+        shown = b"".join(kept) if self._call.hides_usage else chunk
+        if not shown:
+            return
+        if self._held is not None:
+            self._held.append(shown)
+            if self.first is not None:
+                self._exchange.wake()
+        else:
+            self._write(shown)
+
+    def check_first(self) -> None:
+        """Raise when the answer began with an error, or ended before it began."""
+        if self.first is None:
+            raise UpstreamCut("the replica's stream ended before its first event")
+        if self._failure is not None:
+            raise UpstreamError(f"the replica answered with an error: {_brief(self._failure)}")
+
+    def open(self) -> None:
+        """Send what was held back; from now on chunks go straight through, at the client's pace."""
+        held, self._held = self._held or [], None
+        self._client.on_writable = lambda writable: self._exchange.pause(not writable)
+        if held:
+            self._write(b"".join(held))
+        if not self._client.writable:
+            self._exchange.pause(True)
+
+    def finish(self) -> None:
+        """The replica's answer has ended; raise when it was not whole."""
+        self._client.on_writable = None
+        if self._failure is not None:
+            raise UpstreamError(f"the replica failed in mid-answer: {_brief(self._failure)}")
+        if self._call.operation in MARKED_END and not self._done_seen:
+            raise UpstreamCut("the replica's stream ended without its end mark")
+        if self._events.rest and self._call.hides_usage:
+            self._write(self._events.rest)
+
+    def _write(self, payload: bytes) -> None:
+        self._client.write(payload)
+        self._call.sent(len(payload), self._loop.time())
+
+    def _watch(self, event: bytes) -> bool:
+        """Note what an event tells; False when it is the usage that only the gateway asked for."""
+        if b"data:" not in event:
+            return True
+        if event.startswith(b"data: [DONE]"):
+            self._done_seen = True
+            return True
+        self._call.events += 1
+        telling = b'"usage"' in event or b'"finish_reason"' in event or b'"error"' in event
+        payload = sse.data_of(event) if telling or self.first is None else None
+        if payload is None:
+            return True
+        if self.first is None:
+            self.first = payload
+        if payload == sse.DONE:
+            self._done_seen = True
+            return True
+        return self._note(payload) if telling else True
+
+    def _note(self, payload: bytes) -> bool:
+        view = read_answer(payload)
+        if view is None:
+            return True
+        if view.error is not None:
+            self._failure = bytes(view.error)
+        note_answer(self._call, view)
+        if view.usage is None or view.choices or view.error is not None:
+            return True
+        self._call.events -= 1
+        return not self._call.hides_usage
+
+
+def note_answer(call: Call, view: AnswerView) -> None:
+    """Keep what an answer says of tokens and of its end."""
+    if view.usage is not None:
+        call.usage = view.usage
+    for choice in view.choices:
+        call.finish_reason = choice.finish_reason or call.finish_reason
+
+
+def _brief(text: bytes) -> str:
+    return text[:300].decode("utf-8", "replace")
