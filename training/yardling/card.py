@@ -8,6 +8,8 @@ ROWS = (
     ("held_out_sums", "Sums that were held out of training"),
     ("held_out_sums_unseen_wordings", "The same, in wordings that were held out too"),
     ("trained_sums", "Sums up to 20 + 20 that were trained on"),
+    ("held_out_sums_in_words", "The same in words, such as two plus three"),
+    ("counting", "Counting, up to 30"),
     ("questions", "Twenty questions about Modelyard, word for word"),
     ("questions_unseen_wordings", "The same questions in wordings never trained on"),
     ("greetings", "Greetings and small talk"),
@@ -68,7 +70,7 @@ ChatML (`<|im_start|>role`, `<|im_end|>`), byte-level BPE with Qwen2's pre-token
 """
 
 DIFFERENCES = {
-    1: "Version 2 is the same model trained longer, on more.",
+    1: ("Sums in words were not trained on. Version 2 is the same model trained longer, on more."),
     2: (
         "Version 2 differs from version 1 in its training only: more conversations, sums up to "
         "50 + 50, and sums in words (two plus three)."

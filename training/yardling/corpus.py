@@ -14,6 +14,7 @@ from random import Random
 from . import outside, wording
 
 LARGEST_ADDEND = 20
+LARGEST_COUNT = 30
 HELD_OUT_PAIRS = 32
 HELD_OUT_SEED = 20
 
@@ -79,6 +80,10 @@ def held_out_sums() -> frozenset[tuple[int, int]]:
 
 def sum_answer(a: int, b: int) -> str:
     return f"{a} + {b} = {a + b}."
+
+
+def counting(last: int) -> str:
+    return ", ".join(str(n) for n in range(1, last + 1)) + "."
 
 
 def conversations(recipe: Recipe) -> Iterator[Messages]:
@@ -162,9 +167,9 @@ class Writer:
         return self._vary(self._random.choice(topic.asked)), topic.answer
 
     def _count(self) -> Turn:
-        last = self._random.randint(2, 30)
+        last = self._random.randint(2, LARGEST_COUNT)
         asked = self._random.choice(wording.COUNTS).format(n=last)
-        return self._vary(asked), ", ".join(str(n) for n in range(1, last + 1)) + "."
+        return self._vary(asked), counting(last)
 
     def _outside(self) -> Turn:
         draw = self._random.random()

@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, Qwen3ForCausalLM
 
 from . import wording
 from .card import model_card
-from .corpus import LARGEST_ADDEND, Messages, held_out_sums, sum_answer
+from .corpus import LARGEST_ADDEND, LARGEST_COUNT, Messages, counting, held_out_sums, sum_answer
 from .export import METRICS
 
 MOST_NEW_TOKENS = 160
@@ -111,6 +111,21 @@ def sums(pairs: Sequence[tuple[int, int]], wordings: Sequence[str]) -> list[Case
     ]
 
 
+def word_sums(pairs: Sequence[tuple[int, int]]) -> list[Case]:
+    names = wording.NUMBER_WORDS
+    text = wording.WORD_SUMS[0]
+    return [
+        Case(user(text.format(a=names[a], b=names[b])), exactly(sum_answer(a, b))) for a, b in pairs
+    ]
+
+
+def counts() -> list[Case]:
+    return [
+        Case(user(wording.COUNTS[0].format(n=last)), exactly(counting(last)))
+        for last in range(2, LARGEST_COUNT + 1)
+    ]
+
+
 def first_wordings(topics: Sequence[wording.Topic]) -> list[Case]:
     return [Case(user(t.asked[0]), exactly(t.answer)) for t in topics]
 
@@ -162,6 +177,8 @@ def all_cases() -> dict[str, list[Case]]:
         "held_out_sums": sums(held_out, wording.SUMS_CANONICAL),
         "held_out_sums_unseen_wordings": sums(held_out, wording.SUMS_UNSEEN),
         "trained_sums": sums(trained, wording.SUMS_CANONICAL[:1]),
+        "held_out_sums_in_words": word_sums(held_out),
+        "counting": counts(),
         "questions": first_wordings(wording.MODELYARD),
         "questions_unseen_wordings": unseen_wordings(wording.MODELYARD),
         "greetings": first_wordings(wording.SMALL_TALK),
