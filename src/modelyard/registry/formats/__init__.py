@@ -1,0 +1,1 @@
+"""Strict readers of weight files' headers, over bytes that nobody vouches for."""

@@ -1,0 +1,108 @@
+"""Finding versions: from a ref to what is known of it. Reads small files, nothing else."""
+
+from modelyard.core.errors import NotFound
+from modelyard.core.refs import Ref, parse_ref
+from modelyard.registry.aliases import AliasJournal
+from modelyard.registry.manifest import ManifestStore
+from modelyard.registry.quarantine import Mark, Quarantine
+from modelyard.registry.versions import ModelVersion, VersionRecord, VersionStore
+
+_SHOWN = 8
+
+
+class Lookup:
+    """Resolves refs over the stores of one home."""
+
+    def __init__(
+        self,
+        records: VersionStore,
+        manifests: ManifestStore,
+        aliases: AliasJournal,
+        quarantine: Quarantine,
+    ) -> None:
+        self._records = records
+        self._manifests = manifests
+        self._aliases = aliases
+        self._quarantine = quarantine
+
+    def get(self, ref: str | Ref) -> ModelVersion:
+        """Raises NotFound, InvalidRequest, IntegrityError."""
+        return self.view(self._resolve(parse_ref(ref) if isinstance(ref, str) else ref))
+
+    def versions(self, name: str | None) -> list[ModelVersion]:
+        """By name and number."""
+        names = self._records.names() if name is None else [name]
+        marked = self._quarantine.marked()
+        return [
+            self._view(record, self._aliases.current(each), marked)
+            for each in names
+            for record in self._records.all_of(each)
+        ]
+
+    def view(self, record: VersionRecord) -> ModelVersion:
+        """Join a record with its manifest, aliases and marks."""
+        return self._view(record, self._aliases.current(record.name), self._quarantine.marked())
+
+    def _view(
+        self, record: VersionRecord, aliases: dict[str, int], marked: dict[str, Mark]
+    ) -> ModelVersion:
+        manifest = self._manifests.get(record.digest)
+        reasons = [marked[file.sha256].reason for file in manifest.files if file.sha256 in marked]
+        return ModelVersion(
+            name=record.name,
+            version=record.version,
+            digest=record.digest,
+            manifest=manifest,
+            facts=record.facts,
+            created_at=record.created_at,
+            aliases=tuple(sorted(a for a, v in aliases.items() if v == record.version)),
+            parent=record.parent,
+            metrics=record.metrics,
+            size_bytes=manifest.size_bytes,
+            quarantined=reasons[0] if reasons else "",
+        )
+
+    def _resolve(self, ref: Ref) -> VersionRecord:
+        numbers = self._records.numbers(ref.name)
+        if not numbers:
+            raise self._no_name(ref.name)
+        if ref.digest is not None:
+            record = self._records.find(ref.name, ref.digest)
+            if record is None:
+                raise _no_version(ref, [f"{ref.name}:{number}" for number in numbers])
+            return record
+        version = ref.version if ref.version is not None else numbers[-1]
+        if ref.alias is not None:
+            aliases = self._aliases.current(ref.name)
+            if ref.alias not in aliases:
+                raise _no_version(ref, [f"{ref.name}@{alias}" for alias in sorted(aliases)])
+            version = aliases[ref.alias]
+        if version not in numbers:
+            raise _no_version(ref, [f"{ref.name}:{number}" for number in numbers])
+        return self._records.get(ref.name, version)
+
+    def _no_name(self, name: str) -> NotFound:
+        import difflib
+
+        names = self._records.names()
+        if not names:
+            return NotFound(
+                f"no model {name!r}: the registry is empty",
+                next_step="register one: modelyard register NAME FOLDER",
+                param="ref",
+            )
+        nearest = difflib.get_close_matches(name, names, n=3) or names[:_SHOWN]
+        return NotFound(
+            f"no model {name!r}; there is {', '.join(nearest)}",
+            next_step="modelyard models list shows all of them",
+            param="ref",
+        )
+
+
+def _no_version(ref: Ref, known: list[str]) -> NotFound:
+    there = f"there is {', '.join(known[-_SHOWN:])}" if known else f"{ref.name} has no alias"
+    return NotFound(
+        f"no version {ref}; {there}",
+        next_step=f"modelyard models show {ref.name} lists its versions",
+        param="ref",
+    )

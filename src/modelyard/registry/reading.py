@@ -1,0 +1,157 @@
+"""Streams of bytes through SHA-256, with bounded memory, and errors that name the file."""
+
+import hashlib
+import os
+import stat
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from types import TracebackType
+
+from modelyard.core.errors import Conflict, InvalidRequest, StorageError
+
+CHUNK_BYTES = 4 * 1024 * 1024
+Sink = Callable[[memoryview], None]
+Report = Callable[[int], None]
+"""Told the bytes done so far."""
+
+
+class OpenFile:
+    """A regular file being read; refuses to say that a file is whole which changed meanwhile."""
+
+    def __init__(self, path: Path) -> None:
+        """Open without following a final link; raises InvalidRequest."""
+        self.path = path
+        try:
+            # O_NONBLOCK: a fifo that took the file's place must not hang the open.
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            self.fd = os.open(path, flags)
+        except OSError as error:
+            raise _unreadable(path, error) from error
+        self._stat = os.fstat(self.fd)
+        if not stat.S_ISREG(self._stat.st_mode):
+            os.close(self.fd)
+            raise InvalidRequest(
+                f"{path} is not a regular file", next_step="remove it from the folder"
+            )
+        self.size_bytes = self._stat.st_size
+
+    def read_into(self, buffer: bytearray) -> int:
+        """Fill `buffer` as far as the file goes; return the number of bytes."""
+        view = memoryview(buffer)
+        filled = 0
+        try:
+            while filled < len(view):
+                count = os.readv(self.fd, [view[filled:]])
+                if count == 0:
+                    break
+                filled += count
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        return filled
+
+    def rewind(self) -> None:
+        """Begin again."""
+        os.lseek(self.fd, 0, os.SEEK_SET)
+
+    def check_unchanged(self, read_bytes: int) -> None:
+        """Raise Conflict when the file was written to since it was opened."""
+        now = os.fstat(self.fd)
+        then = self._stat
+        same = (now.st_size, now.st_mtime_ns) == (then.st_size, then.st_mtime_ns)
+        if not same or read_bytes != self.size_bytes:
+            raise Conflict(
+                f"{self.path} changed while it was read",
+                next_step="wait until its writer is done, then run the same command again",
+            )
+
+    def __enter__(self) -> "OpenFile":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        os.close(self.fd)
+
+
+def stream(file: OpenFile, sink: Sink | None, report: Report | None) -> tuple[str, int]:
+    """Read `file` to its end; return the hexadecimal SHA-256 and the number of bytes.
+
+    One thread hashes a buffer while this one fills the other and hands it to `sink`: two buffers,
+    whatever the file's size. hashlib, read and write let go of the interpreter's lock.
+    """
+    digest = hashlib.sha256()
+    done = 0
+    if file.size_bytes <= CHUNK_BYTES:
+        buffer = bytearray(min(file.size_bytes + 1, CHUNK_BYTES))
+        while count := file.read_into(buffer):
+            done += _consume(memoryview(buffer)[:count], digest.update, sink)
+            if report:
+                report(done)
+        return digest.hexdigest(), done
+    buffers = (bytearray(CHUNK_BYTES), bytearray(CHUNK_BYTES))
+    hashing: Future[None] | None = None
+    turn = 0
+    with ThreadPoolExecutor(1, thread_name_prefix="sha256") as hasher:
+        while count := file.read_into(buffers[turn]):
+            view = memoryview(buffers[turn])[:count]
+            if hashing is not None:
+                hashing.result()
+            hashing = hasher.submit(digest.update, view)
+            if sink:
+                sink(view)
+            done += count
+            if report:
+                report(done)
+            if done > file.size_bytes:  # somebody appends; `check_unchanged` will tell
+                break
+            turn = 1 - turn
+        if hashing is not None:
+            hashing.result()
+    return digest.hexdigest(), done
+
+
+def hash_file(path: Path, report: Report | None = None) -> tuple[str, int]:
+    """Return SHA-256 and size of a file; raises InvalidRequest, Conflict."""
+    with OpenFile(path) as file:
+        sha256, size_bytes = stream(file, None, report)
+        file.check_unchanged(size_bytes)
+        return sha256, size_bytes
+
+
+def storage_error(error: OSError, doing: str, where: Path) -> StorageError:
+    """Say in one line what the disk refused and what helps."""
+    import errno
+
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageError(
+            f"no space left on the disk of {where} while {doing}",
+            next_step="free some space there or choose another --home, then run the same command "
+            "again; nothing half-done was left",
+        )
+    if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StorageError(
+            f"no permission to write under {where} while {doing}",
+            next_step="make the folder writable for this user or choose another --home",
+        )
+    return StorageError(
+        f"the disk of {where} refused while {doing}: {error.strerror or error}",
+        next_step="check the disk (dmesg names failing ones), then run the same command again",
+    )
+
+
+def _consume(view: memoryview, update: Callable[[memoryview], None], sink: Sink | None) -> int:
+    update(view)
+    if sink:
+        sink(view)
+    return len(view)
+
+
+def _unreadable(path: Path, error: OSError) -> InvalidRequest:
+    return InvalidRequest(
+        f"can't read {path}: {error.strerror or error}",
+        next_step="check that it exists and that this user may read it",
+    )

@@ -1,0 +1,156 @@
+"""What is to be registered: the files of a folder, or one GGUF file, before anything is read.
+
+Left out by name, wherever they stand: what tools leave behind and no engine reads (`IGNORED`).
+Everything else counts, other hidden files too. Links to files are followed when they stay inside
+the folder, or lead from a Hugging Face cache snapshot (…/snapshots/REVISION) into the `blobs`
+folder beside `snapshots`; every other link, and links to folders, are refused.
+"""
+
+import os
+import stat
+from pathlib import Path
+
+import msgspec
+
+from modelyard.core.errors import InvalidRequest
+from modelyard.registry.manifest import check_paths
+
+IGNORED = frozenset(
+    {".git", ".gitattributes", ".gitignore", ".cache", ".huggingface", "__pycache__"}
+    | {".DS_Store", "Thumbs.db"}
+)
+WEIGHT_SUFFIXES = (".safetensors", ".gguf")
+_PICKLE_SUFFIXES = frozenset(
+    {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npy", ".npz", ".h5"}
+)
+_MAX_DEPTH = 32
+
+
+class SourceFile(msgspec.Struct, frozen=True):
+    """One file to be registered."""
+
+    path: str
+    """Its name in the manifest."""
+    location: Path
+    """Where its bytes are: links are resolved."""
+    size_bytes: int
+
+
+def scan(source: Path) -> tuple[SourceFile, ...]:
+    """List what `source` holds, ordered by path; raises InvalidRequest."""
+    try:
+        root = source.resolve(strict=True)
+        mode = root.stat().st_mode
+        if stat.S_ISREG(mode):
+            files = (_single(source, root),)
+        elif stat.S_ISDIR(mode):
+            files = tuple(sorted(_walk(root), key=lambda file: file.path))
+        else:
+            raise InvalidRequest(
+                f"{source} is neither a folder nor a file",
+                next_step="give the folder that holds the weights, or a .gguf file",
+            )
+    except FileNotFoundError as error:
+        raise InvalidRequest(
+            f"{error.filename or source} does not exist",
+            next_step="give the folder that holds the weights, or a .gguf file",
+        ) from error
+    except (OSError, RuntimeError) as error:  # RuntimeError: links that go round in circles
+        raise InvalidRequest(
+            f"can't read {source}: {getattr(error, 'strerror', None) or error}",
+            next_step="check that this user may read it",
+        ) from error
+    check_paths(file.path for file in files)
+    _require_weights(source, files)
+    for file in files:
+        _refuse_pickle(file)
+    return files
+
+
+def _single(source: Path, location: Path) -> SourceFile:
+    if source.suffix.lower() == ".safetensors":
+        raise InvalidRequest(
+            f"{source} is one file of a model",
+            next_step="register its folder: config.json and the tokenizer belong to it",
+        )
+    return SourceFile(source.name, location, location.stat().st_size)
+
+
+def _walk(root: Path) -> list[SourceFile]:
+    allowed = [root]
+    if root.parent.name == "snapshots":
+        allowed.append(root.parent.parent / "blobs")
+    found: list[SourceFile] = []
+    waiting = [root]
+    while waiting:
+        folder = waiting.pop()
+        if len(folder.relative_to(root).parts) > _MAX_DEPTH:
+            raise InvalidRequest(
+                f"{folder} lies more than {_MAX_DEPTH} folders deep",
+                next_step="give the folder that holds the weights",
+            )
+        for entry in os.scandir(folder):
+            if entry.name in IGNORED:
+                continue
+            if entry.is_dir(follow_symlinks=False):
+                waiting.append(Path(entry.path))
+            else:
+                found.append(_file(root, Path(entry.path), allowed))
+    return found
+
+
+def _file(root: Path, path: Path, allowed: list[Path]) -> SourceFile:
+    name = path.relative_to(root).as_posix()
+    location = path.resolve(strict=True)
+    status = location.stat()
+    if path.is_symlink() and not any(location.is_relative_to(folder) for folder in allowed):
+        raise InvalidRequest(
+            f"{name!r} in {root} is a link that leads out of the folder, to {location}",
+            next_step="put the file itself in its place",
+        )
+    if not stat.S_ISREG(status.st_mode):
+        kind = "a link to a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+        raise InvalidRequest(f"{name!r} in {root} is {kind}", next_step="remove it from the folder")
+    return SourceFile(name, location, status.st_size)
+
+
+def _require_weights(source: Path, files: tuple[SourceFile, ...]) -> None:
+    if any("/" not in file.path and file.path.endswith(WEIGHT_SUFFIXES) for file in files):
+        return
+    pickles = [file.path for file in files if Path(file.path).suffix.lower() in _PICKLE_SUFFIXES]
+    if pickles:
+        raise _pickle(pickles[0])
+    snapshot = next((file.path for file in files if file.path.endswith(WEIGHT_SUFFIXES)), None)
+    if snapshot is not None:
+        below = source / Path(snapshot).parent
+        raise InvalidRequest(
+            f"{source} holds no weights itself; {below} does", next_step=f"register {below}"
+        )
+    raise InvalidRequest(
+        f"{source} holds no weights ({'no files' if not files else f'{len(files)} other files'})",
+        next_step="give a folder with .safetensors files and config.json, or a .gguf file",
+    )
+
+
+def _refuse_pickle(file: SourceFile) -> None:
+    """A pickle runs code of its author's when it is loaded; neither name nor content may be one."""
+    suffix = Path(file.path).suffix.lower()
+    if suffix in _PICKLE_SUFFIXES:
+        raise _pickle(file.path)
+    if suffix in WEIGHT_SUFFIXES:
+        return
+    with file.location.open("rb") as opened:
+        head = opened.read(256)
+    # Protocol 2 and later begin with PROTO; torch.save's zip has data.pkl as its first member.
+    if (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05") or (
+        head[:4] == b"PK\x03\x04" and b".pkl" in head
+    ):
+        raise _pickle(file.path)
+
+
+def _pickle(path: str) -> InvalidRequest:
+    return InvalidRequest(
+        f"{path!r} can hold a pickle, which runs its author's code when it is loaded",
+        next_step="convert the weights to safetensors (save_pretrained does) and leave such files "
+        "out of the folder",
+    )
