@@ -1,6 +1,7 @@
 """The routes that gateways speak with (`wire/feed.py` says what they mean)."""
 
 import asyncio
+import contextlib
 import hmac
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from starlette.routing import Route
 from modelyard.control.gateways import Gateways
 from modelyard.control.ledger import Ledger
 from modelyard.control.snapshots import Publisher
-from modelyard.core.errors import InvalidRequest, ModelyardError, Unauthenticated
+from modelyard.core.errors import InvalidRequest, Unauthenticated
 from modelyard.state.store import Store
 from modelyard.wire.feed import FeedUpdate, GatewayReport, RecordBatch, RecordReceipt
 
@@ -75,11 +76,13 @@ class Feed:
         wait_s = min(_number(request, "wait_s", float), MAX_WAIT_S)
         deadline = asyncio.get_running_loop().time() + wait_s
         while True:
+            change = self._parts.publisher.next_change()
             update = await self._update(epoch, routes, keys)
             left_s = deadline - asyncio.get_running_loop().time()
             if update.routes or update.keys or update.keys_reset or left_s <= 0 or self._closing:
                 return _json(update)
-            await self._parts.publisher.changed(left_s)
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(change.wait(), left_s)
 
     async def _update(self, epoch: str, routes: int, keys: int) -> FeedUpdate:
         parts = self._parts
@@ -131,18 +134,3 @@ def _body(body: bytes, kind: type[_T]) -> _T:
 
 def _json(message: object) -> Response:
     return Response(msgspec.json.encode(message), media_type="application/json")
-
-
-def error_body(error: ModelyardError) -> bytes:
-    """OpenAI's error form with the next step."""
-    return msgspec.json.encode(
-        {
-            "error": {
-                "message": error.message,
-                "type": error.type,
-                "code": error.code,
-                "param": error.param,
-                "next_step": error.next_step,
-            }
-        }
-    )

@@ -33,6 +33,10 @@ class Ledger:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="state-writer")
         self._replicas: dict[str, Replica] = {}
 
+    def now(self) -> float:
+        """Unix seconds."""
+        return self._clock()
+
     async def write(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run a call on the state after all writes before it, and wait for its result."""
         return await asyncio.wrap_future(self._writer.submit(function, *args, **kwargs))

@@ -26,7 +26,9 @@ class Publisher:
 
     async def load(self) -> None:
         """Go on from the snapshot in the state."""
-        self._current = await self._ledger.write(self._store.snapshots.newest) or self._current
+        stored = await self._ledger.write(self._store.snapshots.newest)
+        if stored is not None:
+            self._current = stored
 
     async def publish(self, models: tuple[ModelRoute, ...], default: str | None) -> bool:
         """Publish the next version if the content differs from the newest; say whether it did."""
@@ -49,10 +51,6 @@ class Publisher:
         self._changed.set()
         self._changed = asyncio.Event()
 
-    async def changed(self, timeout_s: float) -> None:
-        """Return at the next release, or after `timeout_s`."""
-        try:
-            async with asyncio.timeout(timeout_s):
-                await self._changed.wait()
-        except TimeoutError:
-            return
+    def next_change(self) -> asyncio.Event:
+        """Set at the next release. Taken before looking, so that no change falls in between."""
+        return self._changed

@@ -1,0 +1,52 @@
+"""What the management API stands on; the composition root hands it in."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Protocol
+
+from modelyard.core.facts import ModelFacts
+from modelyard.core.gateways import GatewayFacts
+from modelyard.registry.registry import Registry
+from modelyard.state.store import Store
+
+
+class Runtime(Protocol):
+    """What is known only in the controller's memory."""
+
+    def gateways(self) -> tuple[GatewayFacts, ...]:
+        """The gateways that reported lately."""
+
+    def in_flight(self) -> Mapping[str, int]:
+        """Requests in flight by replica id."""
+
+    def routes_version(self) -> int:
+        """Version of the newest snapshot."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """The controller's own facts."""
+
+    url: str
+    gateway_url: str
+    """What the gateway was told to listen on; empty when nobody said so."""
+    pid: int
+    version: str
+    started_at: float
+    home: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ApiParts:
+    """The API's collaborators. `store` and `registry` block: routes run in threads."""
+
+    token: str
+    about: About
+    store: Store
+    registry: Registry
+    choose_engine: Callable[[ModelFacts, str | None], str]
+    """Name of the engine for a model; raises Unsupported, or NotFound for an unknown name."""
+    runtime: Runtime
+    wake: Callable[[], None]
+    """Lets the reconcile loop look at once; may be called from any thread."""
+    clock: Callable[[], float]

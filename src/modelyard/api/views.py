@@ -1,0 +1,70 @@
+"""Deployments and replicas as the API shows them."""
+
+from collections.abc import Mapping, Sequence
+
+from modelyard.api.messages import DeploymentView, ReplicaView
+from modelyard.core.deployments import Deployment, DeploymentState, Replica
+from modelyard.core.reconcile import members, ready_count, state_of, wanted_count
+from modelyard.core.restarts import RestartRule, failures_in_a_row
+from modelyard.core.routes import Slot
+
+
+def deployment_view(
+    deployment: Deployment, replicas: Sequence[Replica], default: str | None, note: str = ""
+) -> DeploymentView:
+    """The slot shown is the live one, else the incoming one, else the one that failed."""
+    own = [replica for replica in replicas if replica.deployment == deployment.name]
+    shown = _shown_slot(deployment)
+    spec = deployment.slot(shown)
+    incoming = None if deployment.incoming is None else deployment.slot(deployment.incoming)
+    state = state_of(deployment, own)
+    message = note or deployment.message
+    if not message and state is DeploymentState.DEGRADED:
+        message = failures_in_a_row(members(deployment, shown, own), RestartRule()).last_error
+    return DeploymentView(
+        name=deployment.name,
+        model=spec.model if spec else "",
+        version=spec.version if spec else 0,
+        digest=spec.digest if spec else "",
+        engine=spec.engine if spec else "",
+        state=state,
+        live=deployment.live,
+        incoming=deployment.incoming,
+        incoming_version=incoming.version if incoming else None,
+        replicas_wanted=0 if deployment.removed else wanted_count(deployment, shown),
+        replicas_ready=ready_count(deployment, shown, own),
+        generation=deployment.generation,
+        default=deployment.name == default,
+        message=message,
+        created_at=deployment.created_at,
+    )
+
+
+def replica_view(replica: Replica, in_flight: Mapping[str, int]) -> ReplicaView:
+    """One worker with what the gateways have in flight there."""
+    return ReplicaView(
+        id=replica.id,
+        deployment=replica.deployment,
+        version=replica.version,
+        digest=replica.digest,
+        slot=replica.slot,
+        state=replica.state,
+        engine=replica.engine,
+        launcher=replica.launcher,
+        pid=replica.pid,
+        url=replica.url,
+        created_at=replica.created_at,
+        ready_at=replica.ready_at,
+        error=replica.error,
+        in_flight=in_flight.get(replica.id, 0),
+    )
+
+
+def _shown_slot(deployment: Deployment) -> Slot:
+    if deployment.live is not None:
+        return deployment.live
+    if deployment.incoming is not None:
+        return deployment.incoming
+    blue, green = deployment.blue, deployment.green
+    newer_green = green is not None and (blue is None or green.generation > blue.generation)
+    return "green" if newer_green else "blue"

@@ -1,0 +1,188 @@
+"""The typed client of the management API. Synchronous; errors are those of `core/errors.py`."""
+
+import time
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import httpx
+from pydantic import BaseModel
+
+from modelyard.api.messages import (
+    DefaultModel,
+    DeploymentList,
+    DeploymentView,
+    DeployRequest,
+    EventList,
+    EventView,
+    Status,
+)
+from modelyard.core import errors
+from modelyard.core.deployments import DeploymentState
+from modelyard.core.errors import LaunchFailed, ModelyardError, NotFound, Unavailable
+from modelyard.core.home import Home
+
+_TIMEOUT_S = 30.0
+_POLL_S = 0.1
+_ACKNOWLEDGEMENT_S = 5.0
+_Answer = TypeVar("_Answer", bound=BaseModel)
+
+
+class Client:
+    """Talks to one controller."""
+
+    def __init__(self, url: str, token: str) -> None:
+        self.url = url
+        self._http = httpx.Client(
+            base_url=url,
+            headers={"Authorization": f"Bearer {token}"},
+            timeout=_TIMEOUT_S,
+            trust_env=False,
+        )
+
+    @classmethod
+    def from_home(cls, home: Home) -> "Client":
+        """The client of what runs on `home`; Unavailable when nothing does."""
+        try:
+            record = (home.run / "controller.json").read_bytes()
+            token = home.admin_token.read_text().strip()
+        except FileNotFoundError as error:
+            raise _nothing_runs(home) from error
+        except OSError as error:
+            raise errors.Forbidden(
+                f"can't read {error.filename}: {error.strerror}",
+                next_step="run this as the user that started Modelyard on this home",
+            ) from error
+        return cls(_Record.model_validate_json(record).url, token)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def status(self) -> Status:
+        """Everything that runs."""
+        return self._ask(Status, "GET", "/api/status")
+
+    def deploy(self, request: DeployRequest) -> DeploymentView:
+        """Ask for a version to run under a public name; `wait_until_live` tells how it went."""
+        body = request.model_dump(mode="json")
+        return self._ask(DeploymentView, "POST", "/api/deployments", json=body)
+
+    def deployments(self) -> tuple[DeploymentView, ...]:
+        """All of them, by name."""
+        return self._ask(DeploymentList, "GET", "/api/deployments").deployments
+
+    def deployment(self, name: str) -> DeploymentView:
+        """One of them; NotFound names those that there are."""
+        return self._ask(DeploymentView, "GET", f"/api/deployments/{name}")
+
+    def undeploy(self, name: str) -> DeploymentView:
+        """Take it away; its requests in flight finish."""
+        return self._ask(DeploymentView, "DELETE", f"/api/deployments/{name}")
+
+    def set_default(self, name: str) -> None:
+        """Let it serve the simple API's `default`."""
+        body = DefaultModel(name=name).model_dump(mode="json")
+        self._send("PUT", "/api/default-model", json=body)
+
+    def events(self, after: int = 0, limit: int = 100) -> tuple[EventView, ...]:
+        """At most `limit` lines of the journal after `after`."""
+        query = {"after": after, "limit": limit}
+        return self._ask(EventList, "GET", "/api/events", params=query).events
+
+    def wait_until_live(
+        self,
+        name: str,
+        generation: int,
+        timeout_s: float = 600.0,
+        on_change: Callable[[DeploymentView], None] | None = None,
+    ) -> DeploymentView:
+        """Return when `generation` is live and the gateways that run route to it.
+
+        Raises LaunchFailed with the reason when it was given up, Unavailable after `timeout_s`.
+        """
+        deadline = time.monotonic() + timeout_s
+        seen: DeploymentView | None = None
+        while True:
+            view = self.deployment(name)
+            if view != seen:
+                seen = view
+                if on_change is not None:
+                    on_change(view)
+            if view.generation >= generation and view.incoming is None:
+                if view.message:
+                    raise LaunchFailed(
+                        view.message, next_step="see `modelyard status` and the home's logs"
+                    )
+                if view.state is DeploymentState.LIVE:
+                    self._wait_until_routed(min(deadline, time.monotonic() + _ACKNOWLEDGEMENT_S))
+                    return view
+                if view.state is DeploymentState.STOPPING:
+                    raise NotFound(f"{name} was taken away", next_step="deploy it again")
+            if time.monotonic() > deadline:
+                raise Unavailable(
+                    f"{name} was not live within {timeout_s:g} s (it is {view.state})",
+                    next_step="it goes on in the background; `modelyard status` shows it",
+                )
+            time.sleep(_POLL_S)
+
+    def _wait_until_routed(self, deadline: float) -> None:
+        """Give the gateways a moment to apply the newest routes; one that lags is not waited for
+        longer: it has its own line in the status."""
+        while time.monotonic() < deadline:
+            if all(process.acknowledged for process in self.status().gateway.processes):
+                return
+            time.sleep(_POLL_S / 4)
+
+    def _ask(self, kind: type[_Answer], method: str, path: str, **options: Any) -> _Answer:
+        return kind.model_validate_json(self._send(method, path, **options).content)
+
+    def _send(self, method: str, path: str, **options: Any) -> httpx.Response:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise Unavailable(
+                f"no answer from the controller at {self.url}: {error}",
+                next_step="start it with: modelyard up",
+            ) from error
+        if response.is_error:
+            raise _error_of(response)
+        return response
+
+
+class _Record(BaseModel):
+    url: str
+
+
+def _nothing_runs(home: Home) -> Unavailable:
+    return Unavailable(
+        f"nothing runs on the home {home.root}",
+        next_step=f"start it with: modelyard up --home {home.root}",
+    )
+
+
+def _error_of(response: httpx.Response) -> ModelyardError:
+    """The error that the controller raised, as the same class."""
+    try:
+        told = response.json()["error"]
+        message, code, param = told["message"], told["code"], told.get("param")
+        next_step = told.get("next_step") or ""
+    except (ValueError, KeyError, TypeError):
+        return Unavailable(
+            f"the controller answered {response.status_code} without a reason",
+            next_step="see logs/controller.log in the home",
+        )
+    kind = _CLASSES.get(code, ModelyardError)
+    return kind(message, next_step=next_step, param=param)
+
+
+_CLASSES: dict[str, type[ModelyardError]] = {
+    kind.code: kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and issubclass(kind, ModelyardError)
+}

@@ -1,0 +1,255 @@
+"""The controller process: `python -m modelyard.control.main --home H --port P`.
+
+A composition root: it builds the parts, hands them to each other and serves. SIGTERM ends it and
+leaves the replicas running; the next controller on the home adopts them.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import socket
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import httpx
+import uvicorn
+from fastapi import FastAPI
+
+from modelyard import __version__
+from modelyard.api.app import create_app
+from modelyard.api.parts import About, ApiParts
+from modelyard.control.feed import Feed, FeedParts
+from modelyard.control.gateways import Gateways
+from modelyard.control.ledger import Ledger
+from modelyard.control.lifecycle import LifeParts
+from modelyard.control.listening import check_loopback, listen, url_of
+from modelyard.control.probing import Prober
+from modelyard.control.reconciler import Reconciler, ReconcilerParts
+from modelyard.control.runfiles import RunRecord, own_start, remove_own_record, write_record
+from modelyard.control.secrets import prepare_home, read_token
+from modelyard.control.snapshots import Publisher
+from modelyard.control.weights import RegistryWeights
+from modelyard.core.errors import Conflict, ModelyardError
+from modelyard.core.gateways import GatewayFacts
+from modelyard.core.home import Home
+from modelyard.core.reconcile import Rules
+from modelyard.engines.catalogue import ENGINES, choose_engine
+from modelyard.forms.forms import Forms
+from modelyard.launchers.process import ProcessLauncher
+from modelyard.registry.registry import Registry
+from modelyard.state.store import Store, open_sqlite
+
+log = logging.getLogger(__name__)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run until SIGTERM or SIGINT; 1 with one line on stderr when it can't start."""
+    arguments = _parse(argv)
+    logging.basicConfig(
+        level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
+    )
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    home = Home(arguments.home.absolute())
+    try:
+        check_loopback(arguments.host, "--host")
+        prepare_home(home)
+        with (
+            _only_one(home),
+            listen(arguments.host, arguments.port, "--port") as listener,
+            contextlib.closing(open_sqlite(home.state)) as store,
+        ):
+            asyncio.run(_Controller(home, store, listener, arguments.gateway_url).run())
+    except ModelyardError as error:
+        print(f"{error.message}; {error.next_step}", file=sys.stderr)  # noqa: T201
+        return 1
+    return 0
+
+
+class _Controller:
+    """The parts of one controller process, on its event loop."""
+
+    def __init__(self, home: Home, store: Store, listener: socket.socket, gateway_url: str) -> None:
+        self._home = home
+        self._store = store
+        self._listener = listener
+        self._gateway_url = gateway_url
+        self._url = url_of(listener)
+        self._started_at = own_start()
+        self._epoch = store.meta.epoch()
+
+    async def run(self) -> None:
+        """Serve and reconcile until told to end."""
+        loop = asyncio.get_running_loop()
+        changed = asyncio.Event()
+        ledger = Ledger(self._store, time.time, changed.set)
+        publisher = Publisher(self._store, ledger, self._epoch, time.time)
+        gateways = Gateways(self._epoch, time.time)
+        feed = Feed(
+            FeedParts(
+                token=read_token(self._home.gateway_token),
+                epoch=self._epoch,
+                store=self._store,
+                ledger=ledger,
+                publisher=publisher,
+                gateways=gateways,
+                wake=changed.set,
+            )
+        )
+        registry = Registry(self._home)
+        async with httpx.AsyncClient(trust_env=False) as http:
+            weights = RegistryWeights(registry, Forms(registry), ENGINES)
+            life = LifeParts(
+                owner=self._epoch,
+                ledger=ledger,
+                weights=weights,
+                engines=ENGINES,
+                launchers={"process": ProcessLauncher(self._home, self._epoch)},
+                prober=Prober(http),
+            )
+            reconciler = Reconciler(
+                ReconcilerParts(
+                    store=self._store,
+                    ledger=ledger,
+                    publisher=publisher,
+                    gateways=gateways,
+                    weights=weights,
+                    engines=ENGINES,
+                    life=life,
+                    wake=changed,
+                    rules=Rules(),
+                )
+            )
+            app = create_app(
+                ApiParts(
+                    token=read_token(self._home.admin_token),
+                    about=self._about(),
+                    store=self._store,
+                    registry=registry,
+                    choose_engine=lambda facts, wanted: choose_engine(facts, wanted).name,
+                    runtime=_Runtime(gateways, publisher),
+                    wake=lambda: _wake(loop, changed),
+                    clock=time.time,
+                )
+            )
+            app.router.routes.extend(feed.routes())
+            ledger.tell("controller.started", f"pid {os.getpid()}", self._url, actor="controller")
+            await self._until_told(app, reconciler, feed)
+            ledger.tell("controller.stopped", f"pid {os.getpid()}", actor="controller")
+        ledger.close()
+
+    async def _until_told(self, app: FastAPI, reconciler: Reconciler, feed: Feed) -> None:
+        server = _Server(
+            uvicorn.Config(
+                app,
+                log_config=None,
+                access_log=False,
+                lifespan="off",
+                ws="none",
+                timeout_graceful_shutdown=3,
+            )
+        )
+        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
+
+        def end() -> None:
+            feed.close()
+            server.should_exit = True
+
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, end)
+        reconciling = asyncio.create_task(reconciler.run())
+        serving = asyncio.create_task(server.serve(sockets=[self._listener]))
+        record = self._home.run / "controller.json"
+        write_record(record, self._record())
+        try:
+            await asyncio.wait({reconciling, serving}, return_when=asyncio.FIRST_COMPLETED)
+            end()
+            await serving
+            if reconciling.done():
+                reconciling.result()
+        finally:
+            reconciling.cancel()
+            await asyncio.gather(reconciling, return_exceptions=True)
+            remove_own_record(record)
+
+    def _record(self) -> RunRecord:
+        return RunRecord(
+            pid=os.getpid(),
+            url=self._url,
+            started_at=self._started_at,
+            version=__version__,
+            epoch=self._epoch,
+        )
+
+    def _about(self) -> About:
+        return About(
+            url=self._url,
+            gateway_url=self._gateway_url,
+            pid=os.getpid(),
+            version=__version__,
+            started_at=self._started_at,
+            home=str(self._home.root),
+        )
+
+
+class _Runtime:
+    """What the API asks of the controller's memory. Called from threads: it only reads."""
+
+    def __init__(self, gateways: Gateways, publisher: Publisher) -> None:
+        self._gateways = gateways
+        self._publisher = publisher
+
+    def gateways(self) -> tuple[GatewayFacts, ...]:
+        return self._gateways.living()
+
+    def in_flight(self) -> Mapping[str, int]:
+        return self._gateways.in_flight()
+
+    def routes_version(self) -> int:
+        return self._publisher.current.version
+
+
+class _Server(uvicorn.Server):
+    """Leaves the signals to the controller: uvicorn would raise them again after its end."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@contextlib.contextmanager
+def _only_one(home: Home) -> Iterator[None]:
+    """Hold the home's controller lock: two controllers would each undo what the other does."""
+    with (home.run / "controller.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Conflict(
+                f"a controller runs on {home.root} already",
+                next_step="use it, or stop it first: modelyard status shows its pid",
+            ) from error
+        yield
+
+
+def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to wake
+        loop.call_soon_threadsafe(event.set)
+
+
+def _parse(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="modelyard.control.main")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8001)
+    parser.add_argument("--gateway-url", default="")
+    return parser.parse_args(argv)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,294 @@
+"""The loop that makes what runs into what should be: look, decide, apply, publish."""
+
+import asyncio
+import logging
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import assert_never
+
+import msgspec
+
+from modelyard.control.gateways import Gateways
+from modelyard.control.ledger import Ledger
+from modelyard.control.lifecycle import Life, LifeParts
+from modelyard.control.snapshots import Publisher
+from modelyard.control.weights import Weights, serving_of
+from modelyard.core.deployments import Deployment, Replica, SlotSpec
+from modelyard.core.errors import ModelyardError
+from modelyard.core.publishing import Serving, default_model, model_routes
+from modelyard.core.reconcile import (
+    AbortIncoming,
+    Action,
+    Drain,
+    ForgetReplicas,
+    Launch,
+    Remove,
+    Rules,
+    Stop,
+    Switch,
+    World,
+    decide,
+    wanted_slots,
+)
+from modelyard.core.replicas import ReplicaState
+from modelyard.core.routes import Slot
+from modelyard.engines.engine import Engine
+from modelyard.launchers.launcher import Launched
+from modelyard.state.store import Store
+
+log = logging.getLogger(__name__)
+TICK_S = 0.5
+_ORPHAN_GRACE_S = 5.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReconcilerParts:
+    """What the loop stands on."""
+
+    store: Store
+    ledger: Ledger
+    publisher: Publisher
+    gateways: Gateways
+    weights: Weights
+    engines: Mapping[str, Engine]
+    life: LifeParts
+    wake: asyncio.Event
+    rules: Rules
+
+
+class Reconciler:
+    """Owns the lives of all replicas. Only it writes replicas and moves deployments along."""
+
+    def __init__(self, parts: ReconcilerParts) -> None:
+        self._parts = parts
+        self._lives: dict[str, tuple[Life, asyncio.Task[None]]] = {}
+        self._serving: dict[tuple[str, str, int | None], Serving] = {}
+        self._listening_since = parts.ledger.now()
+
+    async def run(self) -> None:
+        """Adopt what runs, then reconcile until cancelled; the workers stay as they are."""
+        try:
+            await self._adopt()
+            while True:
+                self._parts.wake.clear()
+                try:
+                    await self._step()
+                except ModelyardError as error:
+                    log.error("the reconcile step failed and is tried again: %s", error)
+                except Exception:  # the edge: the loop must outlive a fault in one step
+                    log.exception("the reconcile step failed and is tried again")
+                try:
+                    await asyncio.wait_for(self._parts.wake.wait(), TICK_S)
+                except TimeoutError:
+                    continue
+        finally:
+            tasks = [task for _, task in self._lives.values()]
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _adopt(self) -> None:
+        """Match the workers that run with the replicas in the state (promise D9)."""
+        ledger = self._parts.ledger
+        await ledger.load()
+        await self._parts.publisher.load()
+        specs = {
+            (deployment.name, spec.generation): spec
+            for deployment in await ledger.write(self._parts.store.deployments.all)
+            for spec in (deployment.blue, deployment.green)
+            if spec is not None
+        }
+        running: dict[str, tuple[str, Launched]] = {
+            launched.labels.replica: (name, launched)
+            for name, launcher in self._parts.life.launchers.items()
+            for launched in await launcher.running()
+        }
+        for replica in ledger.all():
+            if replica.state is ReplicaState.STOPPED:
+                continue
+            if replica.id not in running:
+                # No failure of its own: a machine or a supervisor that stopped took it along.
+                ledger.move(replica.id, ReplicaState.STOPPED)
+                continue
+            _, launched = running.pop(replica.id)
+            ledger.note(
+                replica.id,
+                url=launched.placement.url,
+                pid=launched.pid,
+                handle=launched.handle,
+            )
+            ledger.tell("replica.adopted", replica.id, f"pid {launched.pid}")
+            spec = specs.get((replica.deployment, replica.generation)) or _spec_of(replica)
+            self._live(replica, spec, launched)
+        orphans = [
+            self._parts.life.launchers[name].stop(launched, _ORPHAN_GRACE_S)
+            for name, launched in running.values()
+        ]
+        for replica_id in running:
+            ledger.tell("replica.orphan_ended", replica_id)
+        await asyncio.gather(*orphans)
+
+    async def _step(self) -> None:
+        parts = self._parts
+        deployments = tuple(await parts.ledger.write(parts.store.deployments.all))
+        actions = decide(self._world(deployments), parts.ledger.now(), parts.rules)
+        for action in actions:
+            await self._apply(action)
+        if actions:
+            deployments = tuple(await parts.ledger.write(parts.store.deployments.all))
+        await self._publish(deployments)
+
+    def _world(self, deployments: tuple[Deployment, ...]) -> World:
+        parts = self._parts
+        snapshot = parts.publisher.current
+        return World(
+            deployments=deployments,
+            replicas=parts.ledger.all(),
+            gateways=parts.gateways.living(),
+            listening_since=self._listening_since,
+            routes_version=snapshot.version,
+            routed=frozenset(
+                replica.id
+                for model in snapshot.models
+                for slot in model.slots
+                for replica in slot.replicas
+            ),
+        )
+
+    async def _apply(self, action: Action) -> None:
+        ledger, store = self._parts.ledger, self._parts.store
+        match action:
+            case Launch():
+                await self._launch(action)
+            case Drain():
+                if ledger.move(action.replica, ReplicaState.DRAINING, error=action.error):
+                    self._parts.wake.set()
+            case Stop():
+                self._end(action)
+            case Switch():
+                await ledger.write(store.deployments.change, action.deployment, _switched(action))
+                ledger.tell("deployment.live", action.deployment, f"slot {action.slot}")
+                self._parts.wake.set()
+            case AbortIncoming():
+                await ledger.write(store.deployments.change, action.deployment, _aborted(action))
+                ledger.tell("deployment.failed", action.deployment, action.reason)
+                self._parts.wake.set()
+            case Remove():
+                await ledger.write(store.deployments.change, action.deployment, _gone)
+                ledger.tell("deployment.removed", action.deployment)
+                self._parts.wake.set()
+            case ForgetReplicas():
+                ledger.forget(action.replicas)
+            case _:
+                assert_never(action)
+
+    async def _launch(self, action: Launch) -> None:
+        now = self._parts.ledger.now()
+        spec = action.spec
+        replica = Replica(
+            id=f"{action.deployment}-{action.slot}-{secrets.token_hex(4)}",
+            deployment=action.deployment,
+            slot=action.slot,
+            version=spec.version,
+            digest=spec.digest,
+            engine=spec.engine,
+            launcher=spec.launcher,
+            state=ReplicaState.STARTING,
+            created_at=now,
+            changed_at=now,
+            generation=spec.generation,
+        )
+        await self._parts.ledger.add(replica)
+        self._parts.ledger.tell("replica.starting", replica.id)
+        self._live(replica, spec, None)
+
+    def _live(self, replica: Replica, spec: SlotSpec, launched: Launched | None) -> None:
+        life = Life(self._parts.life, replica, spec, launched)
+        task = asyncio.create_task(life.run(), name=f"life of {replica.id}")
+        self._lives[replica.id] = (life, task)
+        task.add_done_callback(lambda _: self._lives.pop(replica.id, None))
+
+    def _end(self, action: Stop) -> None:
+        entry = self._lives.get(action.replica)
+        if entry is None:
+            self._parts.ledger.move(action.replica, ReplicaState.STOPPED)
+            return
+        if action.in_flight:
+            log.warning("%s is stopped with %d in flight", action.replica, action.in_flight)
+        entry[0].end()
+
+    async def _publish(self, deployments: tuple[Deployment, ...]) -> None:
+        parts = self._parts
+        for deployment in deployments:
+            for slot in wanted_slots(deployment):
+                try:
+                    await self._learn(deployment.slot(slot))
+                except ModelyardError as error:
+                    log.warning("%s, slot %s: %s", deployment.name, slot, error)
+        models = model_routes(deployments, parts.ledger.all(), self._serving_of)
+        chosen = await parts.ledger.write(parts.store.meta.default_model)
+        if await parts.publisher.publish(models, default_model(chosen, models)):
+            parts.wake.set()
+
+    async def _learn(self, spec: SlotSpec | None) -> None:
+        if spec is None or _serving_key(spec) in self._serving:
+            return
+        facts = await asyncio.to_thread(self._parts.weights.facts, spec)
+        engine = self._parts.engines[spec.engine]
+        self._serving[_serving_key(spec)] = serving_of(spec, engine, facts)
+
+    def _serving_of(self, spec: SlotSpec) -> Serving:
+        """What was learnt; of a version that the registry can't tell of now, the engine's part."""
+        known = self._serving.get(_serving_key(spec))
+        if known is not None:
+            return known
+        operations = self._parts.engines[spec.engine].capabilities.operations
+        return Serving(
+            operations=operations, context_length=spec.context_length, chat_template=True
+        )
+
+
+def _spec_of(replica: Replica) -> SlotSpec:
+    """Enough to watch a worker whose slot holds something else by now until it has drained."""
+    return SlotSpec(
+        model=replica.deployment,
+        version=replica.version,
+        digest=replica.digest,
+        engine=replica.engine,
+        launcher=replica.launcher,
+        generation=replica.generation,
+    )
+
+
+def _serving_key(spec: SlotSpec) -> tuple[str, str, int | None]:
+    return spec.digest, spec.engine, spec.context_length
+
+
+class _Change:
+    """A change of one deployment, made only if the slot still holds what was looked at."""
+
+    def __init__(self, slot: Slot, generation: int, **changes: object) -> None:
+        self._slot = slot
+        self._generation = generation
+        self._changes = changes
+
+    def __call__(self, deployment: Deployment | None) -> Deployment | None:
+        if deployment is None or deployment.incoming != self._slot:
+            return deployment
+        spec = deployment.slot(self._slot)
+        if spec is None or spec.generation != self._generation:
+            return deployment
+        return msgspec.structs.replace(deployment, **self._changes)
+
+
+def _switched(action: Switch) -> _Change:
+    return _Change(action.slot, action.generation, live=action.slot, incoming=None, message="")
+
+
+def _aborted(action: AbortIncoming) -> _Change:
+    return _Change(action.slot, action.generation, incoming=None, message=action.reason)
+
+
+def _gone(deployment: Deployment | None) -> Deployment | None:
+    return None if deployment is None or deployment.removed else deployment

@@ -1,0 +1,72 @@
+"""From a slot's version to a path that an engine can load, every byte hashed on the way (R6)."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Protocol
+
+from modelyard.core.deployments import SlotSpec
+from modelyard.core.errors import IntegrityError
+from modelyard.core.facts import ModelFacts
+from modelyard.core.publishing import Serving
+from modelyard.core.refs import Ref
+from modelyard.engines.engine import Engine
+from modelyard.forms.forms import Forms
+from modelyard.registry.registry import ModelVersion, Registry
+
+
+class Weights(Protocol):
+    """Where verified model files come from. Both calls block: they run in a thread."""
+
+    def prepare(self, spec: SlotSpec) -> Path:
+        """Verify, bring into the engine's form; IntegrityError names the damaged file."""
+
+    def facts(self, spec: SlotSpec) -> ModelFacts:
+        """What is known of the model."""
+
+
+class RegistryWeights:
+    """Weights from this home's registry."""
+
+    def __init__(self, registry: Registry, forms: Forms, engines: Mapping[str, Engine]) -> None:
+        self._registry = registry
+        self._forms = forms
+        self._engines = engines
+
+    def prepare(self, spec: SlotSpec) -> Path:
+        """Verify every byte of the version, then of the form of it that the engine loads."""
+        version = self._version(spec)
+        if version.quarantined:
+            raise IntegrityError(
+                f"{spec.model}:{spec.version} is quarantined: {version.quarantined}",
+                next_step="register its files again from a good copy",
+            )
+        wanted = self._engines[spec.engine].capabilities.forms
+        if version.facts.format in wanted:
+            return self._forms.prepare(version, version.facts.format)
+        # The form is derived and hashed by itself; the registered bytes behind it count too.
+        self._registry.verify(Ref(spec.model, version=spec.version))
+        return self._forms.prepare(version, wanted[0])
+
+    def facts(self, spec: SlotSpec) -> ModelFacts:
+        """From the registry's manifest."""
+        return self._version(spec).facts
+
+    def _version(self, spec: SlotSpec) -> ModelVersion:
+        version = self._registry.get(Ref(spec.model, version=spec.version))
+        if version.digest != spec.digest:
+            raise IntegrityError(
+                f"{spec.model}:{spec.version} is {version.digest} now, and {spec.digest} was "
+                "deployed",
+                next_step="versions never change: see who wrote into the registry, then deploy "
+                "what you mean by its digest",
+            )
+        return version
+
+
+def serving_of(spec: SlotSpec, engine: Engine, facts: ModelFacts) -> Serving:
+    """What a slot can do: the engine's operations, the model's context and template."""
+    return Serving(
+        operations=engine.capabilities.operations,
+        context_length=spec.context_length or facts.context_length,
+        chat_template=facts.chat_template,
+    )
