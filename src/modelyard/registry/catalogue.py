@@ -16,12 +16,15 @@ written (`VersionStore.mark_unmirrored`); the next registration catches up.
 
 import logging
 import os
+import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from modelyard.core.refs import DIGEST_PREFIX
+from modelyard.registry.staging import make_folder, sync_folder
 from modelyard.registry.versions import VersionRecord
 
 if TYPE_CHECKING:
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 DIGEST_TAG = "modelyard.digest"
 VERSION_TAG = "modelyard.version"
+_SQLITE = "sqlite:///"
 _MAX_GAP = 10_000
 _PAGE = 200
 
@@ -134,8 +138,40 @@ class Catalogue:
             # Its progress and alembic's is nobody's concern; failures come as exceptions.
             logging.getLogger("mlflow").setLevel(logging.ERROR)
             logging.getLogger("alembic").setLevel(logging.ERROR)
+            database = Path(self._tracking_uri.removeprefix(_SQLITE))
+            if self._tracking_uri.startswith(_SQLITE) and not database.exists():
+                _create_database(database)
             self._connected = MlflowClient(self._tracking_uri, self._tracking_uri)
         return self._connected
+
+
+def _create_database(database: Path) -> None:
+    """Let MLflow make its tables in a file that nobody sees yet, without waiting for the disk.
+
+    Its some 60 migrations flush several times each: seconds on a slow disk. Done aside, one flush
+    at the end does, and a crash leaves no half-migrated database.
+    """
+    from mlflow.tracking import MlflowClient
+    from sqlalchemy import event
+    from sqlalchemy.engine import Engine
+
+    def without_waiting(connection: Any, _record: Any) -> None:
+        connection.execute("PRAGMA synchronous=OFF")
+
+    make_folder(database.parent)
+    with tempfile.TemporaryDirectory(prefix=".catalogue-", dir=database.parent) as folder:
+        made = Path(folder) / database.name
+        event.listen(Engine, "connect", without_waiting)
+        try:
+            MlflowClient(f"{_SQLITE}{made}", f"{_SQLITE}{made}").search_registered_models()
+        finally:
+            event.remove(Engine, "connect", without_waiting)
+        with made.open("rb") as file:
+            os.fsync(file.fileno())
+        # Another process may have been faster: its database stays.
+        with suppress(FileExistsError):
+            os.link(made, database)
+        sync_folder(database.parent)
 
 
 def _tags(record: VersionRecord) -> dict[str, str]:

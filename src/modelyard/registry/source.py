@@ -42,7 +42,7 @@ def scan(source: Path) -> tuple[SourceFile, ...]:
         root = source.resolve(strict=True)
         mode = root.stat().st_mode
         if stat.S_ISREG(mode):
-            files = (_single(source, root),)
+            files: tuple[SourceFile, ...] = (_single(source, root),)
         elif stat.S_ISDIR(mode):
             files = tuple(sorted(_walk(root), key=lambda file: file.path))
         else:
