@@ -1,6 +1,5 @@
 """The end of every request: one outcome, one record, the metrics."""
 
-import asyncio
 import time
 from collections.abc import Iterable
 
@@ -64,7 +63,7 @@ class Accounting:
     def _record(
         self, call: Call, outcome: Outcome, status: int, error_code: str | None
     ) -> RequestRecord:
-        e2e_s = asyncio.get_running_loop().time() - call.received
+        e2e_s = time.monotonic() - call.received
         usage = call.usage
         counted = usage is None and call.events > 0
         completion = usage.completion_tokens if usage is not None else None

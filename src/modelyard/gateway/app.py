@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import math
+import time
 from collections.abc import Awaitable, Callable
 
 import msgspec
@@ -226,7 +227,7 @@ class Gateway:
             return UpstreamError(f"the replica's answer has no text: {error}")
         return GenerateAnswer(
             response=text,
-            generation_time=asyncio.get_running_loop().time() - call.received,
+            generation_time=time.monotonic() - call.received,
             tokens_generated=call.usage.completion_tokens if call.usage else None,
             model_name=call.model,
             model_version=call.slot.version,
@@ -260,7 +261,7 @@ class Gateway:
             self._accounting.finish(call, "rejected", answer.status, f"upstream_{answer.status}")
         else:
             if answer is not None:
-                call.sent(len(answer.body), asyncio.get_running_loop().time())
+                call.sent(len(answer.body), time.monotonic())
             self._accounting.finish(call, "completed", 200, None)
         return answer
 

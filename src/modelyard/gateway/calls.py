@@ -1,6 +1,6 @@
 """A call: one accepted request on its way, and what it gathers for its record."""
 
-import asyncio
+import time
 
 import msgspec
 
@@ -29,7 +29,7 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class Call:
-    """One request. Times are seconds of the event loop's clock, `received_at` Unix seconds."""
+    """One request. Times are monotonic seconds, `received_at` Unix seconds."""
 
     __slots__ = (
         "attempts",
@@ -60,7 +60,7 @@ class Call:
     def __init__(self, request_id: str, received_at: float) -> None:
         self.request_id = request_id
         self.received_at = received_at
-        self.received = asyncio.get_running_loop().time()
+        self.received = time.monotonic()
         self.operation: Operation | None = None
         self.route: ModelRoute | None = None
         self.model: str | None = None
@@ -103,7 +103,7 @@ class Call:
     ) -> None:
         """Note how a sending to a replica ended; `note` is why it was chosen, and its status."""
         reason, status = note
-        now = asyncio.get_running_loop().time()
+        now = time.monotonic()
         self.attempts.append(
             Attempt(
                 replica=replica.route.id,

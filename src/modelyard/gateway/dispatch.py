@@ -2,6 +2,7 @@
 
 import asyncio
 import random
+import time
 
 from modelyard.core.errors import (
     ModelyardError,
@@ -46,7 +47,6 @@ class Dispatcher:
         self._routes = routes
         self._draws = draws
         self._budget = RetryBudget()
-        self._loop = asyncio.get_running_loop()
 
     async def run(self, call: Call, client: Connection) -> Answer | None:
         """Return the whole answer, or None when it was streamed to the client.
@@ -103,7 +103,7 @@ class Dispatcher:
     def _retry_delay(
         self, call: Call, route: ModelRoute, error: UpstreamError, tried: set[str]
     ) -> float | None:
-        now = self._loop.time()
+        now = time.monotonic()
         policy = route.policy.retries
         failure = Failure(
             outcome=outcome_of(error),
@@ -125,7 +125,7 @@ class Dispatcher:
         self, call: Call, route: ModelRoute, choice: tuple[LiveReplica, str], client: Connection
     ) -> Answer | None:
         replica, reason = choice
-        begun = self._loop.time()
+        begun = time.monotonic()
         outcome: AttemptOutcome = "cancelled"
         exchange: Exchange | None = None
         try:
@@ -151,7 +151,7 @@ class Dispatcher:
         payload = _payload(call, replica)
         for fresh in (False, True):
             connection = await replica.pool.acquire(timeouts.connect_s, fresh=fresh)
-            total_s = call.received + timeouts.total_s - self._loop.time()
+            total_s = call.received + timeouts.total_s - time.monotonic()
             exchange = connection.send(payload, timeouts, total_s)
             try:
                 await exchange.head()

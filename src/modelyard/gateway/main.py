@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 import msgspec
+import prometheus_client
 import uvloop
 
 from modelyard.core.errors import Conflict, InvalidConfig, ModelyardError
@@ -182,6 +183,7 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
+    prometheus_client.disable_created_metrics()  # a second series for every counter: nobody asked
     try:
         uvloop.run(_serve(parse(sys.argv[1:] if argv is None else argv)))
     except ModelyardError as error:

@@ -1,6 +1,6 @@
 """A stream on its way through: chunks go on as they come, usage and the end are read in passing."""
 
-import asyncio
+import time
 
 from modelyard.core.errors import UpstreamCut, UpstreamError
 from modelyard.gateway.calls import Call
@@ -20,7 +20,6 @@ class StreamRelay:
         self._call = call
         self._exchange = exchange
         self._client = client
-        self._loop = asyncio.get_running_loop()
         self._events = sse.EventSplitter()
         self._held: list[bytes] | None = []
         self._done_seen = False
@@ -74,7 +73,7 @@ class StreamRelay:
 
     def _write(self, payload: bytes) -> None:
         self._client.write(payload)
-        self._call.sent(len(payload), self._loop.time())
+        self._call.sent(len(payload), time.monotonic())
 
     def _watch(self, event: bytes) -> bool:
         """Note what an event tells; False when it is the usage that only the gateway asked for."""

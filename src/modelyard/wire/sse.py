@@ -23,7 +23,7 @@ class EventSplitter:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take the next bytes; return the events they complete, each with its empty line."""
-        if not self._rest and chunk.endswith(b"\n\n") and chunk.find(b"\n\n") == len(chunk) - 2:
+        if not self._rest and chunk.find(b"\n\n") == len(chunk) - 2 and b"\r" not in chunk:
             return [chunk]  # the common case: one write of the engine, one event
         text = self._rest + chunk
         events = []

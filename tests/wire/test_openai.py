@@ -1,0 +1,114 @@
+import contextlib
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from modelyard.core.errors import InvalidRequest, LimitExceeded
+from modelyard.core.routes import Operation
+from modelyard.wire.openai import (
+    ask_for_usage,
+    error_body,
+    read_answer,
+    read_request,
+    with_fields,
+)
+
+CHAT = b'{"model": "m", "messages": [{"role": "user", "content": "hi"}]}'
+
+
+def test_a_request_is_read_as_far_as_it_matters() -> None:
+    view = read_request("chat", CHAT[:-1] + b', "stream": true, "unknown": [1, {"a": 2}]}')
+    assert (view.model, view.stream) == ("m", True)
+
+
+@pytest.mark.parametrize(
+    ("operation", "body", "said"),
+    [
+        ("chat", b"", "not JSON"),
+        ("chat", b"{", "not JSON"),
+        ("chat", b"\xff\xfe", "not JSON"),
+        ("chat", b"[]", "not valid"),
+        ("chat", b'{"messages": [{}]}', "model"),
+        ("chat", b'{"model": 3, "messages": [{}]}', "model"),
+        ("chat", b'{"model": "m"}', "messages"),
+        ("chat", b'{"model": "m", "messages": []}', "messages"),
+        ("chat", b'{"model": "m", "messages": [{}], "stream": "yes"}', "stream"),
+        ("completions", b'{"model": "m"}', "prompt"),
+        ("chat", b"[" * 100_000, "not"),
+    ],
+)
+def test_what_can_not_be_served_is_refused_and_named(
+    operation: Operation, body: bytes, said: str
+) -> None:
+    with pytest.raises(InvalidRequest, match=said):
+        read_request(operation, body)
+
+
+@given(st.binary(max_size=200))
+def test_no_body_breaks_the_reader(body: bytes) -> None:
+    with contextlib.suppress(InvalidRequest):
+        assert read_request("chat", body).model
+
+
+json_values = st.recursive(
+    st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(max_size=8),
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3)
+    ),
+    max_leaves=10,
+)
+
+
+@given(
+    st.dictionaries(st.text(max_size=8), json_values, max_size=5),
+    st.sampled_from([None, 1]),
+    st.none() | st.booleans(),
+)
+def test_asking_for_usage_changes_nothing_else(
+    fields: dict[str, object], indent: int | None, asked: bool | None
+) -> None:
+    request = fields | {"model": "m", "messages": [{}], "stream": True}
+    request.pop("stream_options", None)
+    for typed in ("n", "user", "max_tokens", "max_completion_tokens"):
+        request.pop(typed, None)
+    if asked is not None:
+        request["stream_options"] = {"include_usage": asked}
+    body = json.dumps(request, indent=indent).encode()
+
+    changed = json.loads(ask_for_usage(read_request("chat", body), body))
+
+    assert changed == request | {"stream_options": {"include_usage": True}}
+
+
+def test_fields_are_replaced() -> None:
+    assert json.loads(with_fields(b'{"model": "a", "x": 1}', {"model": "b"})) == {
+        "model": "b",
+        "x": 1,
+    }
+
+
+def test_usage_and_the_end_are_read_from_an_answer() -> None:
+    view = read_answer(
+        b'{"choices": [{"finish_reason": "stop"}], "usage": {"prompt_tokens": 3,'
+        b'"completion_tokens": 2, "prompt_tokens_details": {"cached_tokens": 1}}}'
+    )
+    assert view is not None
+    assert view.usage is not None
+    assert (view.usage.prompt_tokens, view.usage.completion_tokens) == (3, 2)
+    assert view.usage.cached_tokens == 1
+    assert view.choices[0].finish_reason == "stop"
+    assert read_answer(b"<html>") is None
+
+
+def test_an_error_has_the_form_that_clients_read() -> None:
+    error = LimitExceeded("over the limit", next_step="wait", param="rpm", retry_after_s=3)
+    assert json.loads(error_body(error)) == {
+        "error": {
+            "message": "over the limit; wait",
+            "type": "rate_limit_error",
+            "param": "rpm",
+            "code": "rate_limit_exceeded",
+        }
+    }
