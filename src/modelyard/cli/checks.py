@@ -193,11 +193,7 @@ def catalogue() -> Finding:
             detail="not installed; it holds the model catalogue",
             next_step="pip install mlflow-skinny",
         )
-    tracking = os.environ.get("MLFLOW_TRACKING_URI")
-    detail = f"{found}, catalogue in the home" + (
-        " (MLFLOW_TRACKING_URI is set in the environment)" if tracking else ""
-    )
-    return Finding(check="MLflow", mark="ok", detail=detail)
+    return Finding(check="MLflow", mark="ok", detail=f"{found}, catalogue in the home")
 
 
 def state(home: Home) -> Iterator[Finding]:

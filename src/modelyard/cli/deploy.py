@@ -50,10 +50,10 @@ def deploy(
     if as_json:
         print_json(live.model_dump(mode="json"))
         return
-    print(f"{live.name} serves {live.model}:{live.version}  {live.digest}")
-    print(f"  {live.replicas_ready} of {live.replicas_wanted} replicas ready, engine {live.engine}")
-    print(f"  {gateway_url}/v1/chat/completions")
-    print(f'next: modelyard chat --model {live.name} "Hello, how are you?"')
+    print(f"live    {live.name} serves {live.model}:{live.version} on {live.engine}")
+    print(f"digest  {live.digest}")
+    print(f"url     {gateway_url}/v1/chat/completions")
+    print(f'next    modelyard chat --model {live.name} "Hello, how are you?"')
 
 
 class _Narrator:

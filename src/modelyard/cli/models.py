@@ -82,7 +82,6 @@ def show(
     context = f"{facts.context_length} tokens" if facts.context_length else "not stated"
     registered = datetime.fromtimestamp(version.created_at, UTC)
     lines = {
-        "digest": version.digest,
         "quarantined": version.quarantined,
         "aliases": ", ".join(version.aliases),
         "parent": version.parent or "",
@@ -96,7 +95,7 @@ def show(
         "registered": f"{registered:%Y-%m-%d %H:%M:%S} UTC",
         **{name: f"{value:g}" for name, value in version.metrics.items()},
     }
-    print(f"{version.name}:{version.version}")
+    print(f"{version.name}:{version.version}\n{version.digest}")
     for label, text in lines.items():
         if text:
             print(f"  {label:<14}{text}")

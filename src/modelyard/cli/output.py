@@ -1,7 +1,7 @@
 """How the command line speaks: facts on stdout, progress and errors on stderr."""
 
 import json
-import time
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -64,17 +64,15 @@ def short_digest(digest: str) -> str:
 
 
 @contextmanager
-def bytes_progress(
-    quiet: bool, *, clock: Callable[[], float] = time.monotonic
-) -> Iterator[Callable[[str, int, int], None] | None]:
+def bytes_progress(title: str, *, quiet: bool) -> Iterator[Callable[[str, int, int], None] | None]:
     """Yield a progress callback `(stage, bytes done, bytes in all)`; None when `quiet`.
 
-    A bar with bytes per second and time left shows once the work has taken over a second.
+    A bar with bytes per second and time left shows when the work takes over a second.
     """
     if quiet:
         yield None
         return
-    bar = _Bar(clock)
+    bar = _Bar(title)
     try:
         yield bar
     finally:
@@ -82,37 +80,52 @@ def bytes_progress(
 
 
 class _Bar:
-    """A rich progress bar that is imported and drawn only when the work turns out to be long."""
+    """A rich progress bar, imported and drawn only when the work turns out to be long.
 
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._began = clock()
+    Called from several threads; a timer of its own draws it when nobody calls.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._lock = threading.Lock()
+        self._known: tuple[str, int, int] | None = None
         self._progress: Any = None
         self._task: Any = None
+        self._timer = threading.Timer(SHOW_PROGRESS_AFTER_S, self._open)
+        self._timer.daemon = True
+        self._timer.start()
 
     def __call__(self, stage: str, done: int, total: int) -> None:
-        if self._progress is None:
-            if self._clock() - self._began < SHOW_PROGRESS_AFTER_S:
-                return
-            self._open()
-        self._progress.update(self._task, description=stage[-24:], completed=done, total=total)
+        with self._lock:
+            self._known = (stage, done, total)
+            self._draw()
+
+    def close(self) -> None:
+        """Take the bar off the screen."""
+        self._timer.cancel()
+        self._timer.join()
+        if self._progress is not None:
+            self._progress.stop()
 
     def _open(self) -> None:
         from rich import progress
 
-        self._progress = progress.Progress(
-            progress.TextColumn("{task.description}", markup=False),
-            progress.BarColumn(bar_width=None),
-            progress.DownloadColumn(),
-            progress.TransferSpeedColumn(),
-            progress.TimeRemainingColumn(compact=True),
-            console=stderr_console(),
-            transient=True,
-        )
-        self._progress.start()
-        self._task = self._progress.add_task("", total=None)
+        with self._lock:
+            self._progress = progress.Progress(
+                progress.TextColumn("{task.description}", markup=False),
+                progress.BarColumn(bar_width=None),
+                progress.DownloadColumn(),
+                progress.TransferSpeedColumn(),
+                progress.TimeRemainingColumn(compact=True),
+                console=stderr_console(),
+                transient=True,
+            )
+            self._task = self._progress.add_task(self._title, total=None)
+            self._draw()
+            self._progress.start()
 
-    def close(self) -> None:
-        """Take the bar off the screen."""
-        if self._progress is not None:
-            self._progress.stop()
+    def _draw(self) -> None:
+        if self._progress is not None and self._known is not None:
+            stage, done, total = self._known
+            doing = f"{self._title} {stage[-24:]}" if done < total else f"{self._title}, finishing"
+            self._progress.update(self._task, description=doing, completed=done, total=total)

@@ -1,5 +1,6 @@
 """`modelyard register NAME PATH`"""
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -24,18 +25,21 @@ def register(
     """
     from modelyard.registry.registry import Registry
 
-    with bytes_progress(quiet=as_json) as progress:
+    with bytes_progress("registering", quiet=as_json) as progress:
         registration = Registry(resolve_home(home)).register(name, path, progress=progress)
     version = registration.version
     ref = f"{version.name}:{version.version}"
+    for warning in registration.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
     if as_json:
-        print_json({**version_facts(version), "created": registration.created})
+        created = {"created": registration.created, "warnings": list(registration.warnings)}
+        print_json({**version_facts(version), **created})
         return
     print(f"{'registered' if registration.created else 'already registered as'} {ref}")
-    print(f"  digest        {version.digest}")
+    print(f"digest  {version.digest}")
     print(
-        f"  model         {version.facts.architecture}, "
+        f"model   {version.facts.architecture}, "
         f"{human_count(version.facts.parameters)} parameters, {version.facts.dtype}, "
         f"{human_bytes(version.size_bytes)}"
     )
-    print(f"next: modelyard deploy {ref}")
+    print(f"next    modelyard deploy {ref}")

@@ -1,0 +1,248 @@
+"""The main job as one story: register, verify, convert, start, deploy, ask. `modelyard demo`."""
+
+import importlib.resources
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+import msgspec
+
+from modelyard.api.messages import DeploymentView, DeployRequest
+from modelyard.cli.asking import Answer, Asker
+from modelyard.cli.output import human_bytes, human_count, short_digest
+from modelyard.client import Client
+from modelyard.core.errors import LaunchFailed, ModelyardError
+from modelyard.core.home import Home
+
+NAME = "yardling"
+QUESTIONS = ("Hello, how are you?", "What is 2+2?")
+START_TIMEOUT_S = 60.0
+LIVE_TIMEOUT_S = 120.0
+STOP_TIMEOUT_S = 20.0
+LOOK_EVERY_S = 0.05
+Progress = Callable[[str, int, int], None]
+
+
+class Teller(Protocol):
+    """Who shows the story."""
+
+    def begin(self, step: str) -> Progress:
+        """A step begins; what is returned is told how far it is."""
+
+    def end(self, step: str, outcome: str, took_s: float) -> None:
+        """It is done."""
+
+    def question(self, text: str) -> None:
+        """A question is asked."""
+
+    def piece(self, text: str) -> None:
+        """Some text of its answer came."""
+
+    def answered(self, answer: Answer) -> None:
+        """The answer is whole."""
+
+
+class Asked(msgspec.Struct, frozen=True):
+    """One question with its answer."""
+
+    question: str
+    answer: str
+    completion_tokens: int | None
+    tokens_per_s: float | None
+    ttft_s: float | None
+    version: str
+    digest: str
+
+
+class Report(msgspec.Struct, frozen=True):
+    """Where everything is, and how long each step took."""
+
+    home: str
+    gateway_url: str
+    controller_url: str
+    version: str
+    digest: str
+    engine: str
+    logs: str
+    steps_s: dict[str, float]
+    answers: list[Asked]
+
+
+class Story:
+    """Tells itself once on an empty home, then holds what runs until it is closed."""
+
+    def __init__(self, home: Home, teller: Teller) -> None:
+        self._home = home
+        self._teller = teller
+        self._steps_s: dict[str, float] = {}
+        self._service: subprocess.Popen[bytes] | None = None
+
+    def tell(self) -> Report:
+        """Go from the packaged weights to answers. Raises what went wrong; then close it."""
+        from modelyard.forms.forms import Forms
+        from modelyard.registry.registry import Registry
+
+        registry = Registry(self._home)
+        with importlib.resources.as_file(_weights()) as weights, self._step("register") as step:
+            version = registry.register(NAME, weights, progress=step.progress).version
+            step.outcome = (
+                f"{NAME}:{version.version}, {len(version.manifest.files)} files, "
+                f"{human_bytes(version.size_bytes)}, "
+                f"{human_count(version.facts.parameters)} parameters"
+            )
+        with self._step("verify") as step:
+            registry.verify(f"{NAME}:{version.version}", progress=step.progress)
+            step.outcome = f"every byte hashed: {short_digest(version.digest)}"
+        with self._step("convert") as step:
+            form = Forms(registry).prepare(version, "gguf", progress=step.progress)
+            step.outcome = f"safetensors → GGUF, {human_bytes(form.stat().st_size)}"
+        with self._step("start") as step:
+            client = self._start()
+            urls = client.status()
+            step.outcome = f"gateway {urls.gateway.url}, controller {urls.controller.url}"
+        with client, self._step("deploy") as step:
+            live = self._deploy(client, f"{NAME}:{version.version}", step.progress)
+            step.outcome = (
+                f"{live.replicas_ready} replica ready on {live.engine}, after a real generation"
+            )
+        with self._step("ask") as step, Asker(urls.gateway.url) as asker:
+            answers = [self._ask(asker, question) for question in QUESTIONS]
+            step.outcome = f"{len(answers)} questions through the gateway, streamed"
+        return Report(
+            home=str(self._home.root),
+            gateway_url=urls.gateway.url,
+            controller_url=urls.controller.url,
+            version=f"{NAME}:{version.version}",
+            digest=version.digest,
+            engine=live.engine,
+            logs=str(self._home.logs),
+            steps_s=self._steps_s,
+            answers=answers,
+        )
+
+    def wait(self) -> None:
+        """Stay until what runs ends by itself or somebody interrupts."""
+        if self._service is not None:
+            self._service.wait()
+
+    def close(self) -> None:
+        """End what runs, the workers included; bounded in time."""
+        service, self._service = self._service, None
+        if service is None:
+            return
+        if service.poll() is None:
+            service.send_signal(signal.SIGTERM)
+            try:
+                service.wait(STOP_TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                service.kill()
+                service.wait()
+
+    @contextmanager
+    def _step(self, name: str) -> Iterator["_Step"]:
+        began = time.monotonic()
+        step = _Step(self._teller.begin(name))
+        yield step
+        self._steps_s[name] = time.monotonic() - began
+        self._teller.end(name, step.outcome, self._steps_s[name])
+
+    def _start(self) -> Client:
+        """Run `modelyard up` in a session of its own: a Ctrl-C is ours to pass on, in order."""
+        gateway_port, port = _free_ports(2)
+        self._home.logs.mkdir(parents=True, exist_ok=True)
+        log = self._home.logs / "up.log"
+        with log.open("wb") as output:
+            self._service = subprocess.Popen(  # noqa: S603 - our own interpreter and module
+                [
+                    *(sys.executable, "-m", "modelyard.cli.main", "up"),
+                    *("--home", str(self._home.root)),
+                    *("--gateway-port", str(gateway_port), "--port", str(port)),
+                ],
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+            )
+        deadline = time.monotonic() + START_TIMEOUT_S
+        while True:
+            if self._service.poll() is not None:
+                raise LaunchFailed(f"modelyard up ended at once: {_last_lines(log)}")
+            if (self._home.run / "controller.json").exists():
+                client = Client.from_home(self._home)
+                if _serves(client):
+                    return client
+                client.close()
+            if time.monotonic() > deadline:
+                raise LaunchFailed(
+                    f"modelyard up did not start within {START_TIMEOUT_S:.0f} s: {_last_lines(log)}"
+                )
+            time.sleep(LOOK_EVERY_S)
+
+    def _deploy(self, client: Client, ref: str, progress: Progress) -> DeploymentView:
+        asked = client.deploy(DeployRequest(ref=ref, default=True))
+
+        def show(view: DeploymentView) -> None:
+            progress(f"{view.replicas_ready} of {view.replicas_wanted} replicas ready", 0, 0)
+
+        return client.wait_until_live(asked.name, asked.generation, LIVE_TIMEOUT_S, on_change=show)
+
+    def _ask(self, asker: Asker, question: str) -> Asked:
+        self._teller.question(question)
+        answer = Answer()
+        conversation = [{"role": "user", "content": question}]
+        asker.ask(answer, NAME, conversation, self._teller.piece, temperature=0)
+        self._teller.answered(answer)
+        return Asked(
+            question=question,
+            answer=answer.text,
+            completion_tokens=answer.completion_tokens,
+            tokens_per_s=answer.tokens_per_s,
+            ttft_s=answer.ttft_s,
+            version=answer.version,
+            digest=answer.digest,
+        )
+
+
+class _Step:
+    """What a step is told and says."""
+
+    def __init__(self, progress: Progress) -> None:
+        self.progress = progress
+        self.outcome = ""
+
+
+def _weights() -> Any:
+    return importlib.resources.files("modelyard.demo") / "yardling" / "1"
+
+
+def _serves(client: Client) -> bool:
+    """Whether controller and gateway both answer."""
+    try:
+        return client.status().gateway.state == "running"
+    except ModelyardError:
+        return False
+
+
+def _free_ports(count: int) -> list[int]:
+    """Loopback ports that were free a moment ago, all different."""
+    probes = [socket.socket() for _ in range(count)]
+    try:
+        for probe in probes:
+            probe.bind(("127.0.0.1", 0))
+        return [probe.getsockname()[1] for probe in probes]
+    finally:
+        for probe in probes:
+            probe.close()
+
+
+def _last_lines(log: Path, lines: int = 5) -> str:
+    text = log.read_text(errors="replace").strip().splitlines()
+    return " | ".join(text[-lines:]) or "it wrote nothing"
