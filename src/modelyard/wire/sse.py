@@ -23,7 +23,7 @@ class EventSplitter:
 
     def feed(self, chunk: bytes) -> list[bytes]:
         """Take the next bytes; return the events they complete, each with its empty line."""
-        if not self._rest and chunk.find(b"\n\n") == len(chunk) - 2 and b"\r" not in chunk:
+        if not self._rest and _is_one_event(chunk):
             return [chunk]  # the common case: one write of the engine, one event
         text = self._rest + chunk
         events = []
@@ -38,6 +38,11 @@ class EventSplitter:
         if len(self._rest) > self._limit_bytes:
             raise ValueError(f"an event is larger than {self._limit_bytes} bytes")
         return events
+
+
+def _is_one_event(chunk: bytes) -> bool:
+    end = chunk.find(b"\n\n")
+    return end >= 0 and end == len(chunk) - 2 and b"\r" not in chunk
 
 
 def _event_end(text: bytes, begin: int) -> int:
