@@ -11,7 +11,8 @@ from modelyard.core.publishing import Serving
 from modelyard.core.refs import Ref
 from modelyard.engines.engine import Engine
 from modelyard.forms.forms import Forms
-from modelyard.registry.registry import ModelVersion, Registry
+from modelyard.registry.registry import Registry
+from modelyard.registry.versions import ModelVersion
 
 
 class Weights(Protocol):
