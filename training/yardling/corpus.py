@@ -50,7 +50,7 @@ RECIPES: dict[int, Recipe] = {
         },
     ),
     2: Recipe(
-        conversations=165_000,
+        conversations=120_000,
         largest_addend=50,
         seed=2,
         shares={
