@@ -209,7 +209,8 @@ def state(home: Home) -> Iterator[Finding]:
             detail=f"the run record {path} is damaged",
             next_step=f"look with ps whether what it names still runs, then remove {path}",
         )
-    yield _what_runs(home)
+    if home.run / "controller.json" not in damaged:
+        yield _what_runs(home)
 
 
 def _readable(path: Path) -> bool:

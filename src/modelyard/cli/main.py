@@ -1,7 +1,7 @@
 """`modelyard`: the table of subcommands. Only the one that was asked for is imported."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib import import_module
 from typing import Any, NamedTuple
 
@@ -103,11 +103,12 @@ def _placeholder() -> Callable[[], None]:
     return never_called
 
 
-def main() -> None:
-    """Run the command line and exit."""
-    as_json = "--json" in sys.argv[1:]
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line and exit; `arguments` are the process's own when None."""
+    given = list(sys.argv[1:] if arguments is None else arguments)
+    as_json = "--json" in given
     try:
-        build()(prog_name="modelyard")
+        build()(args=given, prog_name="modelyard")
     except ModelyardError as error:
         sys.exit(failures.tell(error, as_json=as_json))
     except KeyboardInterrupt:
