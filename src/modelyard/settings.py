@@ -1,0 +1,137 @@
+"""Settings of one home: flags before environment before HOME/config.yaml before defaults.
+
+    gateway:                 MODELYARD_GATEWAY__HOST, …
+      host: 127.0.0.1        address that clients reach
+      port: 8000
+      drain_s: 30            seconds that requests in flight get when Modelyard is stopped
+    controller:
+      host: 127.0.0.1        address of the management API
+      port: 8001
+
+An unknown key is an error: a misspelt setting must not be ignored.
+"""
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import (
+    BaseSettings,
+    InitSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
+
+from modelyard.core.errors import InvalidConfig
+
+ENV_PREFIX = "MODELYARD_"
+_NESTING = "__"
+
+
+class GatewaySettings(BaseModel):
+    """Where the data plane listens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8000, ge=0, le=65535)
+    drain_s: float = Field(default=30.0, ge=0)
+    """Seconds that requests in flight get when Modelyard is stopped."""
+
+
+class ControllerSettings(BaseModel):
+    """Where the management API listens."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=8001, ge=0, le=65535)
+
+
+class Settings(BaseModel):
+    """All settings."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    gateway: GatewaySettings = GatewaySettings()
+    controller: ControllerSettings = ControllerSettings()
+
+
+def load_settings(file: Path, flags: Mapping[str, Mapping[str, object]]) -> Settings:
+    """Read `file` if it is there, the environment, and the flags that were given.
+
+    Raises InvalidConfig that names the key at fault, and the nearest one known.
+    """
+    from_file = _read(file)
+
+    class Sources(BaseSettings, Settings):
+        model_config = SettingsConfigDict(
+            env_prefix=ENV_PREFIX, env_nested_delimiter=_NESTING, extra="forbid", frozen=True
+        )
+
+        @classmethod
+        def settings_customise_sources(
+            cls,
+            settings_cls: type[BaseSettings],
+            init_settings: PydanticBaseSettingsSource,
+            env_settings: PydanticBaseSettingsSource,
+            dotenv_settings: PydanticBaseSettingsSource,
+            file_secret_settings: PydanticBaseSettingsSource,
+        ) -> tuple[PydanticBaseSettingsSource, ...]:
+            return init_settings, env_settings, InitSettingsSource(settings_cls, from_file)
+
+    given: dict[str, Any] = {section: dict(values) for section, values in flags.items() if values}
+    try:
+        return Settings.model_validate(Sources(**given).model_dump())
+    except ValidationError as error:
+        raise _invalid(error, file) from error
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        found = yaml.safe_load(file.read_text())
+    except FileNotFoundError:
+        return {}
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        what = " ".join(str(error).split())
+        raise InvalidConfig(
+            f"{file} can't be read: {what}", next_step="mend the file, or move it away"
+        ) from error
+    if found is None:
+        return {}
+    if not isinstance(found, dict):
+        raise InvalidConfig(
+            f"{file} holds no settings but a {type(found).__name__}",
+            next_step=f"write sections such as: {', '.join(Settings.model_fields)}",
+        )
+    return {str(key): value for key, value in found.items()}
+
+
+def _invalid(error: ValidationError, file: Path) -> InvalidConfig:
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    key = ".".join(path)
+    where = f"{file} or {ENV_PREFIX}{_NESTING.join(path).upper()}"
+    if first["type"] == "extra_forbidden":
+        known = _known_keys(path[:-1])
+        near = difflib.get_close_matches(path[-1], known, n=1, cutoff=0.0)
+        nearest = ".".join([*path[:-1], *near])
+        return InvalidConfig(
+            f"{file}: unknown key {key!r}",
+            next_step=f"did you mean {nearest!r}? known there: {', '.join(known)}",
+            param=key,
+        )
+    return InvalidConfig(f"{key}: {first['msg']}", next_step=f"see {where}", param=key)
+
+
+def _known_keys(section: list[str]) -> list[str]:
+    model: type[BaseModel] = Settings
+    for part in section:
+        kind = model.model_fields[part].annotation
+        if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+            return []
+        model = kind
+    return list(model.model_fields)
