@@ -10,7 +10,11 @@ import numpy.typing as npt
 from modelyard.core.errors import InvalidRequest
 from modelyard.registry.formats.safetensors import read_safetensors
 
-STORED = {"BF16": np.dtype("<u2"), "F16": np.dtype("<f2"), "F32": np.dtype("<f4")}
+STORED: dict[str, np.dtype[Any]] = {
+    "BF16": np.dtype("<u2"),
+    "F16": np.dtype("<f2"),
+    "F32": np.dtype("<f4"),
+}
 """What a dtype is read as; numpy has no bfloat16, so its bits are carried as whole numbers."""
 
 

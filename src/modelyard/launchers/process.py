@@ -1,0 +1,310 @@
+"""Workers as processes of this machine.
+
+Each runs in its own session, so that neither Ctrl-C nor the controller's end reaches it. It is
+found again in two ways: by its run record, HOME/run/replicas/ID.json, and by a variable in its
+environment, which is there from its first instant. A controller that is killed between the start
+and the record therefore leaves no worker that nobody knows.
+"""
+
+import asyncio
+import contextlib
+import os
+import resource
+import signal
+import socket
+import time
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+
+from modelyard.core.errors import LaunchFailed
+from modelyard.core.home import Home
+from modelyard.launchers.launcher import (
+    Exit,
+    Labels,
+    Launched,
+    LaunchSpec,
+    Placement,
+    Resources,
+)
+from modelyard.launchers.processes import (
+    Identity,
+    Watch,
+    all_pids,
+    read_environment,
+    read_stat,
+    session_members,
+)
+
+MARK = "MODELYARD_WORKER"
+"""Environment variable that holds the worker's `_Mark` as JSON."""
+PASSED_ON = (
+    "PATH",
+    "HOME",
+    "USER",
+    "LANG",
+    "LC_ALL",
+    "LC_CTYPE",
+    "TZ",
+    "TMPDIR",
+    "LD_LIBRARY_PATH",
+)
+"""All that a worker sees of the controller's environment; its secrets are not among them."""
+LOG_CAP_BYTES = 8 * 1024 * 1024
+LOGS_KEPT = 100
+_TAIL_BYTES = 64 * 1024
+_KILL_WAIT_S = 10.0
+
+
+class _Mark(msgspec.Struct, frozen=True):
+    home: str
+    labels: Labels
+    placement: Placement
+    started_at: float
+
+
+class ProcessLauncher:
+    """Starts, finds and stops the workers of one home. Needs Linux (pidfd, /proc)."""
+
+    name = "process"
+
+    def __init__(self, home: Home, owner: str) -> None:
+        """`owner` is the identity that the labels of every launch must name."""
+        self._home = str(home.root.resolve())
+        self._owner = owner
+        self._records = home.run / "replicas"
+        self._logs = home.logs / "replicas"
+        self._exits: dict[str, Exit] = {}
+        self._given_ports: deque[int] = deque(maxlen=64)
+
+    async def place(self, replica: str, model_path: Path) -> Placement:
+        """Choose a free loopback port."""
+        host = "127.0.0.1"
+        port = self._free_port(host)
+        return Placement(
+            replica=replica,
+            bind_host=host,
+            bind_port=port,
+            model_path=str(model_path),
+            url=f"http://{host}:{port}",
+        )
+
+    async def launch(self, spec: LaunchSpec) -> Launched:
+        """Start a worker; raise LaunchFailed when it can't even be started."""
+        if spec.labels.home != self._owner:
+            raise LaunchFailed(f"{spec.labels.replica} belongs to another home")
+        return await asyncio.to_thread(self._launch, spec)
+
+    async def running(self) -> Sequence[Launched]:
+        """All workers of this home that still run."""
+        return await asyncio.to_thread(self._running)
+
+    async def exited(self, launched: Launched) -> Exit | None:
+        """How it ended, or None while it runs."""
+        identity = Identity.parse(launched.handle)
+        if identity is None:
+            return Exit(code=None, reason=f"{launched.handle!r} is no process of this launcher")
+        if launched.handle not in self._exits:
+            exit_ = identity.reap()
+            if exit_ is None:
+                return None
+            self._exits[launched.handle] = exit_
+            self._record(launched.labels.replica).unlink(missing_ok=True)
+        return self._exits[launched.handle]
+
+    async def stop(self, launched: Launched, grace_s: float) -> Exit:
+        """SIGTERM, wait at most `grace_s`, SIGKILL; then whatever it started itself."""
+        identity = Identity.parse(launched.handle)
+        watch = Watch.open(identity) if identity is not None else None
+        if identity is not None and watch is not None:
+            with watch:
+                watch.send(signal.SIGTERM)
+                if not await watch.ended(grace_s):
+                    watch.send(signal.SIGKILL)
+                    await watch.ended(_KILL_WAIT_S)
+        if identity is not None:
+            await self._end_session(identity, launched, certain=watch is not None)
+        exit_ = await self.exited(launched)
+        return exit_ or Exit(code=None, reason=f"still there {_KILL_WAIT_S:.0f} s after SIGKILL")
+
+    async def _end_session(self, leader: Identity, launched: Launched, *, certain: bool) -> None:
+        """Kill what an ended worker left behind in its session.
+
+        The kernel gives a session's number to no new process while the session has members. That
+        makes it `certain` whose they are when the leader ended just now; when it is long gone
+        they must also carry its mark.
+        """
+        for pid in await asyncio.to_thread(lambda: list(session_members(leader.pid))):
+            member = Identity.of(pid)
+            watch = Watch.open(member) if member is not None and pid != leader.pid else None
+            if watch is not None:
+                with watch:
+                    if certain or self._marked(pid, launched.labels.replica):
+                        watch.send(signal.SIGKILL)
+                        await watch.ended(_KILL_WAIT_S)
+
+    async def stop_all(self, grace_s: float) -> int:
+        """Stop every worker of this home at once; how many there were."""
+        running = await self.running()
+        await asyncio.gather(*(self.stop(launched, grace_s) for launched in running))
+        return len(running)
+
+    async def logs(self, launched: Launched, lines: int) -> list[str]:
+        """The last lines that it wrote."""
+        return await asyncio.to_thread(_tail, self._log(launched.labels.replica), lines)
+
+    def _free_port(self, host: str) -> int:
+        while True:
+            with socket.socket() as probe:
+                probe.bind((host, 0))
+                port = int(probe.getsockname()[1])
+            # One just given away is not listened on yet.
+            if port not in self._given_ports:
+                self._given_ports.append(port)
+                return port
+
+    def _launch(self, spec: LaunchSpec) -> Launched:
+        mark = _Mark(self._home, spec.labels, spec.placement, time.time())
+        pid = self._spawn(spec, mark)
+        _bound(pid, spec.resources)
+        identity = Identity.of(pid)
+        if identity is None:
+            code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            raise LaunchFailed(f"{spec.command.argv[0]} ended at once with exit code {code}")
+        launched = _launched(mark, identity)
+        self._write_record(launched)
+        return launched
+
+    def _spawn(self, spec: LaunchSpec, mark: _Mark) -> int:
+        argv = spec.command.argv
+        environment = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+        # A module of the working directory must not come before the worker's own.
+        environment |= {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
+        environment |= spec.command.env
+        environment[MARK] = msgspec.json.encode(mark).decode()
+        log = self._open_log(spec.labels.replica)
+        try:
+            return os.posix_spawnp(
+                argv[0],
+                argv,
+                environment,
+                setsid=True,
+                setsigmask=(),
+                setsigdef=(signal.SIGINT, signal.SIGPIPE, signal.SIGTERM),
+                file_actions=(
+                    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+                    (os.POSIX_SPAWN_DUP2, log, 1),
+                    (os.POSIX_SPAWN_DUP2, log, 2),
+                ),
+            )
+        except OSError as error:
+            raise LaunchFailed(f"can't start {argv[0]}: {error.strerror}") from error
+        finally:
+            os.close(log)
+
+    def _open_log(self, replica: str) -> int:
+        try:
+            self._logs.mkdir(parents=True, exist_ok=True)
+            path = self._log(replica)
+            if path.exists() and path.stat().st_size > LOG_CAP_BYTES:
+                path.replace(path.with_suffix(".log.1"))
+            newest = sorted(self._logs.iterdir(), key=lambda log: log.stat().st_mtime, reverse=True)
+            for old in newest[LOGS_KEPT:]:
+                old.unlink()
+            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        except OSError as error:
+            raise LaunchFailed(f"can't write {self._logs}: {error.strerror}") from error
+
+    def _running(self) -> list[Launched]:
+        found: dict[str, Launched] = {}
+        for path in self._records.glob("*.json"):
+            try:
+                launched = msgspec.json.decode(path.read_bytes(), type=Launched)
+            except (msgspec.DecodeError, FileNotFoundError):
+                continue
+            identity = Identity.parse(launched.handle)
+            if identity is not None and identity.is_alive():
+                found[launched.handle] = launched
+            else:
+                path.unlink(missing_ok=True)
+        for launched in self._scan():
+            if launched.handle not in found:
+                found[launched.handle] = launched
+                self._write_record(launched)
+        return list(found.values())
+
+    def _scan(self) -> list[Launched]:
+        """Workers by their mark: leaders of their session, so not what they started themselves."""
+        found = []
+        for pid in all_pids():
+            stat = read_stat(pid)
+            if stat is None or stat.session != pid:
+                continue
+            mark, identity = self._mark(pid), Identity.of(pid)
+            if mark is not None and identity is not None:
+                found.append(_launched(mark, identity))
+        return found
+
+    def _mark(self, pid: int) -> _Mark | None:
+        """What a process of this home was started as, or by; None for any other process."""
+        raw = read_environment(pid, MARK)
+        if raw is None:
+            return None
+        try:
+            mark = msgspec.json.decode(raw, type=_Mark)
+        except msgspec.DecodeError:
+            return None
+        return mark if mark.home == self._home else None
+
+    def _marked(self, pid: int, replica: str) -> bool:
+        mark = self._mark(pid)
+        return mark is not None and mark.labels.replica == replica
+
+    def _write_record(self, launched: Launched) -> None:
+        """The mark in its environment stands for it when the disk refuses."""
+        path = self._record(launched.labels.replica)
+        half = path.with_suffix(f".{os.getpid()}.half")
+        with contextlib.suppress(OSError):
+            self._records.mkdir(parents=True, exist_ok=True)
+            half.write_bytes(msgspec.json.encode(launched))
+            half.replace(path)
+
+    def _record(self, replica: str) -> Path:
+        return self._records / f"{replica}.json"
+
+    def _log(self, replica: str) -> Path:
+        return self._logs / f"{replica}.log"
+
+
+def _launched(mark: _Mark, identity: Identity) -> Launched:
+    return Launched(
+        labels=mark.labels,
+        placement=mark.placement,
+        handle=str(identity),
+        pid=identity.pid,
+        started_at=mark.started_at,
+    )
+
+
+def _bound(pid: int, resources: Resources) -> None:
+    """Set before the worker has done more than begin; its threads inherit it."""
+    with contextlib.suppress(ProcessLookupError):
+        if resources.cpus is not None:
+            os.sched_setaffinity(pid, resources.cpus)
+        if resources.memory_bytes is not None:
+            # Private memory: weights that are mapped from a file are shared and don't count.
+            limit = resources.memory_bytes
+            resource.prlimit(pid, resource.RLIMIT_DATA, (limit, limit))
+
+
+def _tail(path: Path, lines: int) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, os.SEEK_END)
+            file.seek(max(0, size - _TAIL_BYTES))
+            text = file.read().decode(errors="replace")
+    except FileNotFoundError:
+        return []
+    return text.splitlines()[-lines:] if lines > 0 else []
