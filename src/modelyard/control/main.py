@@ -54,7 +54,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
-    logging.getLogger("httpx").setLevel(logging.WARNING)
+    for chatty in ("httpx", "alembic", "uvicorn.error"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
     home = Home(arguments.home.absolute())
     try:
         check_loopback(arguments.host, "--host")
@@ -154,7 +155,6 @@ class _Controller:
                 timeout_graceful_shutdown=3,
             )
         )
-        logging.getLogger("uvicorn.error").setLevel(logging.WARNING)
 
         def end() -> None:
             feed.close()
