@@ -1,6 +1,6 @@
 """README.md's commands work. How a block is marked says what is done with it:
 
-    ```sh               run, in order, as one bash script in an empty folder
+    ```sh               run, in order, as one bash script in a folder that holds only `src`
     ```sh background    started in the order it stands in, ended with SIGTERM at the end; the next
                         block runs once `modelyard status` answers
     ```sh norun         not run; a `scripts/…` that it names must be there
@@ -53,6 +53,7 @@ class _Terminal:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
+        (folder / "src").symlink_to(ROOT / "src")
         self._gateway_port = _free_port()
         self._port = _free_port()
         self._log = folder / "background.log"
