@@ -148,9 +148,8 @@ class LocalBlobStore:
             self._sizes = {}
             folder = self._root / "sha256"
             for shard in folder.iterdir() if folder.is_dir() else ():
-                for entry in os.scandir(shard):
-                    size_bytes = entry.stat(follow_symlinks=False).st_size
-                    self._sizes.setdefault(size_bytes, set()).add(entry.name)
+                for path in shard.iterdir():
+                    self._sizes.setdefault(path.lstat().st_size, set()).add(path.name)
         return self._sizes
 
 

@@ -89,7 +89,9 @@ def _walk(root: Path) -> list[SourceFile]:
                 f"{folder} lies more than {_MAX_DEPTH} folders deep",
                 next_step="give the folder that holds the weights",
             )
-        for entry in os.scandir(folder):
+        with os.scandir(folder) as entries:
+            listed = list(entries)
+        for entry in listed:
             if entry.name in IGNORED:
                 continue
             if entry.is_dir(follow_symlinks=False):

@@ -106,7 +106,9 @@ def _remove_others(tree: Path, folder: Path, wanted: Collection[str], folders: s
         folder.unlink()
     if not folder.exists():
         return
-    for entry in list(os.scandir(folder)):
+    with os.scandir(folder) as entries:
+        listed = list(entries)
+    for entry in listed:
         path = Path(entry.path)
         name = path.relative_to(tree).as_posix()
         if entry.is_dir(follow_symlinks=False):
