@@ -17,7 +17,7 @@ from modelyard.core.home import Home
 def chat(
     question: Annotated[
         str | None,
-        typer.Argument(metavar="[QUESTION]", help="Asked once; without it, a conversation begins."),
+        typer.Argument(metavar="QUESTION", help="Asked once; without it, a conversation begins."),
     ] = None,
     model: Annotated[
         str | None,

@@ -29,8 +29,8 @@ def deploy(
         bool, typer.Option("--default", help="Also serve requests that name no model.")
     ] = False,
     timeout: Annotated[
-        float, typer.Option(min=1, metavar="SECONDS", help="How long to wait until it is live.")
-    ] = 600.0,
+        int, typer.Option(min=1, metavar="SECONDS", help="How long to wait until it is live.")
+    ] = 600,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -72,7 +72,7 @@ def load(name: str) -> Any:
     module, _, attribute = entry.target.partition(":")
     found = getattr(import_module(module), attribute)
     if not isinstance(found, typer.Typer):
-        single = typer.Typer(add_completion=False)
+        single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
         single.command(name, no_args_is_help=False)(found)
         found = single
     command = typer.main.get_command(found)

@@ -17,15 +17,21 @@ from modelyard.cli.output import (
     stdout_console,
 )
 from modelyard.cli.presentation import version_facts
-from modelyard.registry.registry import ModelVersion, Registry
+from modelyard.registry.registry import Registry
+from modelyard.registry.versions import ModelVersion
 
-app = typer.Typer(no_args_is_help=True, help="List and show registered versions.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="markdown",
+    help="List and show registered versions.",
+)
 
 
 @app.command("list")
 def list_versions(
     name: Annotated[
-        str | None, typer.Argument(metavar="[NAME]", help="Only the versions of this model.")
+        str | None, typer.Argument(metavar="NAME", help="Only the versions of this model.")
     ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,

@@ -4,7 +4,7 @@ from typing import Any
 
 import msgspec
 
-from modelyard.registry.registry import ModelVersion
+from modelyard.registry.versions import ModelVersion
 
 
 def version_facts(version: ModelVersion) -> dict[str, Any]:

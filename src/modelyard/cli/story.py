@@ -137,13 +137,13 @@ class Story:
         service, self._service = self._service, None
         if service is None:
             return
-        if service.poll() is None:
-            service.send_signal(signal.SIGTERM)
+        for number in (signal.SIGTERM, signal.SIGTERM, signal.SIGKILL):
+            service.send_signal(number)  # a second SIGTERM waits for nothing that drains
             try:
                 service.wait(STOP_TIMEOUT_S)
+                return
             except subprocess.TimeoutExpired:
-                service.kill()
-                service.wait()
+                continue
 
     @contextmanager
     def _step(self, name: str) -> Iterator["_Step"]:
