@@ -60,7 +60,7 @@ class Service:
         policy = msgspec.convert({"when_full": options.when_spool_full}, SpoolPolicy)
         self._spool = RecordSpool(options.home.gateway / "spool", identity, policy)
         self._link = Link(options.controller, options.home.gateway_token)
-        routes = RouteTable()
+        routes = self._routes = RouteTable()
         snapshot_file = options.home.gateway / "snapshot.json"
         self._follower = Follower(identity, self._link, routes, self._spool, snapshot_file)
         self._accounting = Accounting(identity, routes, self._spool)
@@ -90,6 +90,7 @@ class Service:
                 await following
             self._spool.flush()
             self._link.close()
+            self._routes.close()
             (self._options.home.run / "gateway.json").unlink(missing_ok=True)
 
     async def _listen(self) -> asyncio.Server:

@@ -78,6 +78,11 @@ class RouteTable:
         self.applied = Applied(snapshot.epoch, snapshot.version)
         log.info("routes %d applied: %d models", snapshot.version, len(self._models))
 
+    def close(self) -> None:
+        """Close every kept connection."""
+        for replica in self.replicas:
+            replica.pool.close()
+
     def _keep_or_make(self, model: str, slot: SlotRoute, route: ReplicaRoute) -> LiveReplica:
         known = self._replicas.get(route.id)
         if known is None or known.route.url != route.url or known.slot.digest != slot.digest:

@@ -109,7 +109,10 @@ class Exchange:
 
     def on_body(self, part: bytes) -> None:
         self._last = self._loop.time()
-        self.body_seen = True
+        if not self.body_seen:
+            self.body_seen = True
+            self._disarm()
+            self._arm()  # another limit holds from here on, and it may be the shorter one
         if self._sink is not None:
             self._sink(part)
             return
