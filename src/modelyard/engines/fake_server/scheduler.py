@@ -6,7 +6,6 @@ step lasts `step_base_s + step_per_request_s x batch`. Who comes during a step j
 All times are the caller's clock in seconds.
 """
 
-from collections.abc import Iterator
 from heapq import heapify, heappop, heappush
 from typing import Generic, Literal, TypeVar
 
@@ -82,11 +81,6 @@ class Scheduler(Generic[S]):
     def waiting(self) -> int:
         """Sequences in the queue."""
         return len(self._waiting)
-
-    def sequences(self) -> Iterator[S]:
-        """All of them, those in slots first."""
-        yield from (sequence for sequence in self.slots if sequence is not None)
-        yield from self._waiting
 
     def submit(self, sequence: S, now: float) -> Literal["running", "waiting", "full"]:
         """Take a sequence in; `full` means that it was not taken."""
