@@ -53,20 +53,27 @@ def spare_engine() -> Iterator[Engine]:
 
 
 @pytest.fixture
+def fast_engine() -> Iterator[Engine]:
+    """A fake engine that takes no time for a token."""
+    engine = start_engine()
+    yield engine
+    end_engine(engine)
+
+
+@pytest.fixture
 async def start_rig(home: Home) -> AsyncIterator[StartRig]:
     """Starts gateways over given routes; all are stopped at the end, with nothing in flight."""
     running: list[tuple[Rig, asyncio.Task[None]]] = []
 
-    async def start(*models: ModelRoute, drain_s: float = 5.0, **options: Any) -> Rig:
-        write_snapshot(home, *models)
-        service = Service(
-            GatewayOptions(
-                home=home, host="127.0.0.1", port=0, controller=NOWHERE, drain_s=drain_s, **options
-            )
-        )
+    async def start(*models: ModelRoute, **options: Any) -> Rig:
+        if models:
+            write_snapshot(home, *models)
+        chosen = {"controller": NOWHERE, "drain_s": 5.0} | options
+        service = Service(GatewayOptions(home=home, host="127.0.0.1", port=0, **chosen))
         stop = asyncio.Event()
         task = asyncio.create_task(service.run(stop))
         record = home.run / "gateway.json"
+        record.unlink(missing_ok=True)
         await eventually(record.exists, lambda there: there or task.done())
         if task.done():
             await task

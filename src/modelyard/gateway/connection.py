@@ -164,7 +164,10 @@ class Connection(asyncio.Protocol):
         request.method = self._parser.get_method().decode("ascii")
         request.path = self._url.split(b"?", 1)[0].decode("latin-1")
         request.keep_alive = self._parser.should_keep_alive()
-        request.streams = self._parser.get_http_version() == "1.1"
+        version = self._parser.get_http_version()
+        if version not in ("1.0", "1.1"):
+            raise _RefusedError(InvalidRequest(f"HTTP/{version} is not served; use HTTP/1.1"))
+        request.streams = version == "1.1"
         self._size = 0
         declared = request.headers.get(b"content-length")
         if declared is not None and int(declared) > self._limits.max_body_bytes:
@@ -192,7 +195,7 @@ class Connection(asyncio.Protocol):
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
-            self._refusal = InvalidRequest("protocol upgrades are not supported")
+            self.closing_after = True  # answered as if no upgrade was offered (RFC 9110, 7.8)
         except httptools.HttpParserError as error:
             cause = error.__context__
             if isinstance(cause, _RefusedError):
@@ -331,6 +334,11 @@ class Connection(asyncio.Protocol):
     def writable(self) -> bool:
         """Whether the client's buffer has room."""
         return self._writable
+
+    @property
+    def buffered_bytes(self) -> int:
+        """Bytes written that the client has not taken yet."""
+        return self._transport.get_write_buffer_size()
 
     def _closing(self) -> tuple[http.Header, ...]:
         return ((b"connection", b"close"),) if self.closing_after else ()

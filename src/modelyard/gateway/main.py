@@ -62,24 +62,24 @@ class Service:
         self._link = Link(options.controller, options.home.gateway_token)
         routes = self._routes = RouteTable()
         snapshot_file = options.home.gateway / "snapshot.json"
-        self._follower = Follower(identity, self._link, routes, self._spool, snapshot_file)
-        self._accounting = Accounting(identity, routes, self._spool)
-        self._gateway = Gateway(
+        self.follower = Follower(identity, self._link, routes, self._spool, snapshot_file)
+        self.accounting = Accounting(identity, routes, self._spool)
+        self.gateway = Gateway(
             routes,
             Admission(routes, self._spool),
             Dispatcher(routes, random.Random()),  # noqa: S311 - spreads load, guards nothing
-            self._accounting,
-            self._follower,
+            self.accounting,
+            self.follower,
         )
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain. Raises Conflict when the port is taken."""
         self._spool.open()
-        self._follower.load()
+        self.follower.load()
         server = await self._listen()
         self._write_run_record()
-        following = asyncio.create_task(self._follower.run())
-        log.info("listening on %s", self._follower.url)
+        following = asyncio.create_task(self.follower.run())
+        log.info("listening on %s", self.follower.url)
         try:
             await stop.wait()
             server.close()
@@ -99,7 +99,7 @@ class Service:
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
-                lambda: Connection(self._gateway, limits), host, port, backlog=4096
+                lambda: Connection(self.gateway, limits), host, port, backlog=4096
             )
         except OSError as error:
             raise Conflict(
@@ -108,29 +108,29 @@ class Service:
             ) from None
         bound = server.sockets[0].getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
-        self._follower.url = f"http://{shown}:{bound}"
+        self.follower.url = f"http://{shown}:{bound}"
         return server
 
     def _write_run_record(self) -> None:
         run = self._options.home.run
         run.mkdir(parents=True, exist_ok=True)
-        record = {"pid": os.getpid(), "url": self._follower.url, "started_at": time.time()}
+        record = {"pid": os.getpid(), "url": self.follower.url, "started_at": time.time()}
         partial = run / "gateway.json.part"
         partial.write_text(json.dumps(record))
         partial.rename(run / "gateway.json")
 
     async def _drain(self) -> None:
         """Finish what is in flight until the deadline, cut the rest with an error (G21)."""
-        self._follower.draining = True
-        begun = len(self._accounting.open)
+        self.follower.draining = True
+        begun = len(self.accounting.open)
         log.info("draining: %d requests in flight", begun)
-        for connection in list(self._gateway.connections):
+        for connection in list(self.gateway.connections):
             connection.close_when_idle()
-        await self._gateway.until_quiet(self._options.drain_s)
-        cut = len(self._accounting.open)
-        for connection in list(self._gateway.connections):
+        await self.gateway.until_quiet(self._options.drain_s)
+        cut = len(self.accounting.open)
+        for connection in list(self.gateway.connections):
             connection.interrupt()
-        await self._gateway.until_quiet(CUT_S)
+        await self.gateway.until_quiet(CUT_S)
         log.info("drained: %d requests finished, %d cut", begun - cut, cut)
 
 
@@ -184,7 +184,8 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
-    prometheus_client.disable_created_metrics()  # a second series for every counter: nobody asked
+    # A second series for every counter is nothing that anybody asked for.
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         uvloop.run(_serve(parse(sys.argv[1:] if argv is None else argv)))
     except ModelyardError as error:

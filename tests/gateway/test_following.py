@@ -1,0 +1,219 @@
+"""The gateway and its controller: routes in, records out, and life without one (promise G23)."""
+
+import asyncio
+
+import httpx
+import msgspec
+import pytest
+import uvicorn
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
+from tests.gateway.rig import Engine, Rig, StartRig, chat, eventually, model_route
+
+from modelyard.core.home import Home
+from modelyard.core.routes import ModelRoute, Policy, RouteSnapshot
+from modelyard.wire.feed import FeedUpdate, GatewayReport, RecordBatch, RecordReceipt
+
+TOKEN = "token-of-the-test"
+
+
+class StubController:
+    """The feed's routes over plain variables: a test decides what it says and when."""
+
+    def __init__(self) -> None:
+        self.snapshot: RouteSnapshot | None = None
+        self.changed = asyncio.Event()
+        self.reports: list[GatewayReport] = []
+        self.records: dict[str, int] = {}
+        self.app = Starlette(
+            routes=[
+                Route("/feed", self.feed),
+                Route("/feed/report", self.report, methods=["POST"]),
+                Route("/feed/records", self.take_records, methods=["POST"]),
+            ]
+        )
+        self.url = ""
+
+    async def feed(self, request: Request) -> Response:
+        if request.headers["authorization"] != f"Bearer {TOKEN}":
+            return Response(status_code=401)
+        known = int(request.query_params["routes"])
+        while self.snapshot is None or self.snapshot.version <= known:
+            self.changed.clear()
+            await self.changed.wait()
+        update = FeedUpdate(epoch=self.snapshot.epoch, routes=self.snapshot)
+        return Response(msgspec.json.encode(update))
+
+    async def report(self, request: Request) -> Response:
+        self.reports.append(msgspec.json.decode(await request.body(), type=GatewayReport))
+        return Response(status_code=204)
+
+    async def take_records(self, request: Request) -> Response:
+        batch = msgspec.json.decode(await request.body(), type=RecordBatch)
+        for record in batch.records:
+            self.records[record.request_id] = self.records.get(record.request_id, 0) + 1
+        return Response(
+            msgspec.json.encode(RecordReceipt(accepted=len(batch.records), duplicates=0))
+        )
+
+    def publish(self, version: int, *models: ModelRoute) -> None:
+        self.snapshot = RouteSnapshot(epoch="e", version=version, published_at=0, models=models)
+        self.changed.set()
+
+
+@pytest.fixture
+def controller(home: Home, free_port: int) -> StubController:
+    home.gateway_token.parent.mkdir(parents=True)
+    home.gateway_token.write_text(TOKEN)
+    stub = StubController()
+    stub.url = f"http://127.0.0.1:{free_port}"
+    return stub
+
+
+async def _serve(stub: StubController) -> tuple[uvicorn.Server, asyncio.Task[None]]:
+    config = uvicorn.Config(
+        stub.app, port=int(stub.url.rsplit(":", 1)[1]), log_level="critical", lifespan="off",
+        timeout_graceful_shutdown=0,
+    )  # fmt: skip
+    server = uvicorn.Server(config)
+    task = asyncio.create_task(server.serve())
+    await eventually(lambda: server.started, bool)
+    return server, task
+
+
+async def _end(server: uvicorn.Server, task: asyncio.Task[None]) -> None:
+    server.should_exit = True
+    await task
+
+
+async def test_routes_follow_the_controller_and_are_acknowledged(
+    start_rig: StartRig, controller: StubController, engines: list[Engine]
+) -> None:
+    serving = await _serve(controller)
+    controller.publish(7, model_route([engines[0].url]))
+    rig: Rig = await start_rig(controller=controller.url)
+    await eventually(lambda: rig.metric("modelyard_gateway_routes_version"), lambda v: v == 7)
+
+    controller.publish(8, model_route([engines[0].url], name="renamed"))
+
+    await eventually(lambda: rig.metric("modelyard_gateway_routes_version"), lambda v: v == 8)
+    listed = (await rig.client.get("/v1/models")).json()
+    assert [model["id"] for model in listed["data"]] == ["renamed"]
+    await eventually(lambda: controller.reports[-1].routes_version, lambda version: version == 8)
+    await _end(*serving)
+
+
+async def test_a_snapshot_that_can_not_be_enforced_changes_nothing(
+    start_rig: StartRig, controller: StubController, engines: list[Engine]
+) -> None:
+    """Promise G14, as far as routes go: the old ones stay in force."""
+    serving = await _serve(controller)
+    rig: Rig = await start_rig(model_route([engines[0].url]), controller=controller.url)
+    controller.publish(2, model_route([], policy=Policy(balancing="prefix_affinity")))
+    await eventually(lambda: controller.reports, lambda reports: len(reports) > 1)
+
+    assert await rig.metric("modelyard_gateway_routes_version") == 1
+    assert (await rig.client.post("/v1/chat/completions", json=chat("x"))).status_code == 200
+    await _end(*serving)
+
+
+async def test_work_in_flight_is_reported_by_replica(
+    start_rig: StartRig, controller: StubController, engines: list[Engine]
+) -> None:
+    serving = await _serve(controller)
+    rig: Rig = await start_rig(model_route([engines[0].url]), controller=controller.url)
+    asking = asyncio.create_task(
+        rig.client.post("/v1/chat/completions", json=chat("[[fake: hang]]"))
+    )
+    await eventually(
+        lambda: controller.reports[-1].in_flight if controller.reports else {},
+        lambda counts: counts == {"r0": 1},
+    )
+    asking.cancel()
+    await eventually(lambda: controller.reports[-1].in_flight, lambda counts: counts == {})
+    assert controller.reports[-1].dispatched == {"r0": 1}
+    await _end(*serving)
+
+
+async def test_without_a_controller_traffic_goes_on_and_no_record_is_lost(
+    start_rig: StartRig, controller: StubController, engines: list[Engine], home: Home
+) -> None:
+    """Promise G23: requests are served, and their records arrive when it is back."""
+    serving = await _serve(controller)
+    controller.publish(2, model_route([engines[0].url]))
+    rig: Rig = await start_rig(controller=controller.url)
+    await eventually(lambda: rig.metric("modelyard_gateway_routes_version"), lambda v: v == 2)
+
+    async def ask() -> str:
+        reply = await rig.client.post("/v1/chat/completions", json=chat("x", max_tokens=1))
+        assert reply.status_code == 200
+        return reply.headers["x-request-id"]
+
+    before = await ask()
+    await eventually(lambda: before in controller.records, bool)
+    await _end(*serving)
+    await eventually(
+        lambda: rig.client.get("/health"), lambda reply: reply.json()["controller"] == "away"
+    )
+
+    while_away = {await ask() for _ in range(5)}
+    waiting = await eventually(
+        lambda: list((home.gateway / "spool").glob("*.json")), lambda files: bool(files)
+    )
+    assert waiting
+    serving = await _serve(controller)
+
+    await eventually(lambda: while_away <= set(controller.records), bool, within_s=10)
+    assert set(controller.records.values()) == {1}
+    await eventually(lambda: list((home.gateway / "spool").glob("*.json")), lambda files: not files)
+    await _end(*serving)
+
+
+async def test_a_gateway_started_without_a_controller_serves_from_its_last_snapshot(
+    start_rig: StartRig, controller: StubController, engines: list[Engine], home: Home
+) -> None:
+    """Promise G23, its second half: what was followed is kept, and is enough to start from."""
+    serving = await _serve(controller)
+    controller.publish(5, model_route([engines[0].url]))
+    first: Rig = await start_rig(controller=controller.url)
+    await eventually(lambda: first.metric("modelyard_gateway_routes_version"), lambda v: v == 5)
+    await _end(*serving)
+    kept = (home.gateway / "snapshot.json").read_bytes()
+
+    second: Rig = await start_rig()
+
+    assert msgspec.json.decode(kept, type=RouteSnapshot).version == 5
+    assert (await second.client.get("/ready")).status_code == 200
+    reply = await second.client.post("/v1/chat/completions", json=chat("x", max_tokens=1))
+    assert reply.status_code == 200
+
+
+@pytest.mark.parametrize("kept", [b"", b"{", b'{"format": 99}', b'{"epoch":1}'])
+async def test_a_damaged_snapshot_on_disk_does_not_stop_the_start(
+    start_rig: StartRig, home: Home, kept: bytes
+) -> None:
+    home.gateway.mkdir(parents=True)
+    (home.gateway / "snapshot.json").write_bytes(kept)
+
+    rig: Rig = await start_rig()
+
+    ready = await rig.client.get("/ready")
+    assert ready.status_code == 503
+    assert (await rig.client.get("/health")).status_code == 200
+    refused = await rig.client.post("/v1/chat/completions", json=chat("x"))
+    assert refused.status_code == 404
+
+
+async def test_the_controllers_address_is_not_trusted_with_html(
+    start_rig: StartRig, engines: list[Engine], home: Home
+) -> None:
+    """Something else answers at the controller's address: the routes in force stay."""
+    home.gateway_token.parent.mkdir(parents=True)
+    home.gateway_token.write_text(TOKEN)
+    rig: Rig = await start_rig(model_route([engines[0].url]), controller=engines[1].url)
+
+    async with httpx.AsyncClient(trust_env=False) as client:
+        reply = await client.post(f"{rig.url}/v1/chat/completions", json=chat("x", max_tokens=1))
+    assert reply.status_code == 200
