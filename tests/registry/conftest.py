@@ -1,9 +1,11 @@
 """Small models made of bytes, and homes whose catalogue is there already."""
 
+import contextlib
 import json
 import os
 import shutil
 import struct
+import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
@@ -79,19 +81,21 @@ def registry(prepared_home: Home) -> Registry:
 
 
 @pytest.fixture
-def as_nobody(tmp_path: Path) -> Iterator[None]:
-    """Permissions count within the test: root's thread becomes the user nobody."""
-    if os.geteuid() != 0:
-        yield
-        return
-    opened = [folder for folder in (tmp_path, *tmp_path.parents) if not folder.stat().st_mode & 1]
-    modes = {folder: folder.stat().st_mode for folder in opened}
-    for folder in opened:
+def open_folder() -> Iterator[Path]:
+    """A folder that other users can reach, as pytest's own can't be."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
         folder.chmod(0o755)
-    os.seteuid(65534)
+        yield folder
+
+
+@contextlib.contextmanager
+def as_nobody() -> Iterator[None]:
+    """Permissions count meanwhile: root becomes the user nobody, others stay what they are."""
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)
     try:
         yield
     finally:
-        os.seteuid(0)
-        for folder, mode in modes.items():
-            folder.chmod(mode)
+        os.seteuid(user)

@@ -16,6 +16,7 @@ written (`VersionStore.mark_unmirrored`); the next registration catches up.
 
 import logging
 import os
+import shutil
 import tempfile
 import warnings
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 DIGEST_TAG = "modelyard.digest"
 VERSION_TAG = "modelyard.version"
 _SQLITE = "sqlite:///"
+_UNFINISHED = ".catalogue-"
 _MAX_GAP = 10_000
 _PAGE = 200
 
@@ -56,7 +58,8 @@ class Catalogue:
     """MLflow's model registry behind a tracking URI; imported and connected at the first use.
 
     Every method raises whatever MLflow and its database or HTTP client raise: the one caller
-    treats any failure as "not mirrored yet".
+    treats any failure as "not mirrored yet". It also holds a lock, so that the processes of one
+    home come here one at a time.
     """
 
     def __init__(self, tracking_uri: str) -> None:
@@ -159,7 +162,9 @@ def _create_database(database: Path) -> None:
         connection.execute("PRAGMA synchronous=OFF")
 
     make_folder(database.parent)
-    with tempfile.TemporaryDirectory(prefix=".catalogue-", dir=database.parent) as folder:
+    for leftover in database.parent.glob(f"{_UNFINISHED}*"):  # of a process that was killed
+        shutil.rmtree(leftover)
+    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=database.parent) as folder:
         made = Path(folder) / database.name
         event.listen(Engine, "connect", without_waiting)
         try:
@@ -168,7 +173,7 @@ def _create_database(database: Path) -> None:
             event.remove(Engine, "connect", without_waiting)
         with made.open("rb") as file:
             os.fsync(file.fileno())
-        # Another process may have been faster: its database stays.
+        # An `mlflow` command may have been faster: its database stays.
         with suppress(FileExistsError):
             os.link(made, database)
         sync_folder(database.parent)

@@ -10,12 +10,13 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import TypeVar
 
 import msgspec
 
-from modelyard.core.errors import IntegrityError, ModelyardError
+from modelyard.core.errors import IntegrityError, InvalidRequest, ModelyardError
 from modelyard.core.home import Home
 from modelyard.core.refs import Ref, check_alias, check_name
 from modelyard.registry.aliases import AliasJournal, AliasMove
@@ -60,7 +61,8 @@ class Registry:
 
         `tracking_uri`: of the MLflow catalogue; None is SQLite in the home.
         """
-        self.home = home if isinstance(home, Home) else Home(_folder(home))
+        root = home.root if isinstance(home, Home) else _folder(home)
+        self.home = Home(root.absolute())
         self.blobs: BlobStore = LocalBlobStore(self.home.blobs)
         self._manifests = ManifestStore(self.home.manifests)
         self._records = VersionStore(self.home.versions)
@@ -118,7 +120,8 @@ class Registry:
                 record, created = known, False
         except OSError as error:
             raise storage_error(error, f"registering {name}", self.home.root) from error
-        self._catch_up(warnings)
+        if not warnings:  # a server that did not answer a moment ago is not waited for twice
+            self._catch_up(warnings)
         return Registration(
             version=self._lookup.view(record),
             created=created,
@@ -210,13 +213,16 @@ class Registry:
     def _whole_in(self, tree: Path, file: FileEntry, progress: Progress) -> bool:
         """Hash what the engine will read; a spoilt copy of a whole blob is replaced."""
         target = tree / file.path
-        if hash_file(target, lambda done: progress("", done, 0))[0] == file.sha256:
-            return True
-        blob = self.blobs.path(file.sha256)
-        if target.samefile(blob) or not self.blobs.verify(file.sha256):
+        try:
+            if hash_file(target, lambda done: progress("", done, 0))[0] == file.sha256:
+                return True
+            blob = self.blobs.path(file.sha256)
+            if target.samefile(blob) or not self.blobs.verify(file.sha256):
+                return False
+            self._trees.replace(target, blob)
+            return hash_file(target)[0] == file.sha256
+        except InvalidRequest:  # a disk that fails to give bytes back has damaged them
             return False
-        self._trees.replace(target, blob)
-        return hash_file(target)[0] == file.sha256
 
     def _found_damaged(self, version: ModelVersion, files: list[FileEntry]) -> IntegrityError:
         """Quarantine the blobs, and say so."""
@@ -245,17 +251,21 @@ class Registry:
 
     def _first_free_in_catalogue(self, name: str, warnings: list[str]) -> int:
         try:
-            return self._catalogue.newest(name) + 1
+            with self._mirroring():
+                return self._catalogue.newest(name) + 1
         except Exception as error:  # noqa: BLE001 - any failure: see `_catch_up`
             warnings.append(_not_mirrored(error))
             return 1
+
+    def _mirroring(self) -> AbstractContextManager[None]:
+        return locked(self.home.versions / ".mirror.lock")
 
     def _catch_up(self, warnings: list[str]) -> None:
         """Mirror every name that is marked; a catalogue that fails costs a warning only."""
         if not self._records.unmirrored():
             return
         try:
-            with locked(self.home.versions / ".mirror.lock"):
+            with self._mirroring():
                 for name, marks in self._records.unmirrored().items():
                     records = self._records.all_of(name)
                     if records:

@@ -50,6 +50,10 @@ def scan(source: Path) -> tuple[SourceFile, ...]:
                 f"{source} is neither a folder nor a file",
                 next_step="give the folder that holds the weights, or a .gguf file",
             )
+        check_paths(file.path for file in files)
+        _require_weights(source, files)
+        for file in files:
+            _refuse_pickle(file)
     except FileNotFoundError as error:
         raise InvalidRequest(
             f"{error.filename or source} does not exist",
@@ -57,13 +61,10 @@ def scan(source: Path) -> tuple[SourceFile, ...]:
         ) from error
     except (OSError, RuntimeError) as error:  # RuntimeError: links that go round in circles
         raise InvalidRequest(
-            f"can't read {source}: {getattr(error, 'strerror', None) or error}",
+            f"can't read {getattr(error, 'filename', None) or source}: "
+            f"{getattr(error, 'strerror', None) or error}",
             next_step="check that this user may read it",
         ) from error
-    check_paths(file.path for file in files)
-    _require_weights(source, files)
-    for file in files:
-        _refuse_pickle(file)
     return files
 
 

@@ -60,21 +60,18 @@ class Staging:
             path.unlink(missing_ok=True)
             os.close(fd)
 
-    def sweep(self) -> int:
-        """Remove what dead writers left; return how many files that were."""
-        removed = 0
+    def sweep(self) -> None:
+        """Remove what dead writers left."""
         if not self._folder.is_dir():
-            return 0
+            return
         for leftover in sorted(self._folder.iterdir()):
             with contextlib.suppress(FileNotFoundError, BlockingIOError):
                 fd = os.open(leftover, os.O_RDONLY | os.O_CLOEXEC)
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
                     leftover.unlink()
-                    removed += 1
                 finally:
                     os.close(fd)
-        return removed
 
     def _create(self) -> tuple[Path, int]:
         while True:
