@@ -53,14 +53,6 @@ def spare_engine() -> Iterator[Engine]:
 
 
 @pytest.fixture
-def fast_engine() -> Iterator[Engine]:
-    """A fake engine that takes no time for a token."""
-    engine = start_engine()
-    yield engine
-    end_engine(engine)
-
-
-@pytest.fixture
 async def start_rig(home: Home) -> AsyncIterator[StartRig]:
     """Starts gateways over given routes; all are stopped at the end, with nothing in flight."""
     running: list[tuple[Rig, asyncio.Task[None]]] = []
