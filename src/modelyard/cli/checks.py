@@ -238,7 +238,7 @@ def _what_runs(home: Home) -> Finding:
             next_step=f"modelyard up --home {home.root}",
         )
     ready = sum(one.replicas_ready for one in now.deployments)
-    detail = f"{home.root} runs: {len(now.deployments)} deployments, {ready} replicas ready"
+    detail = f"{home.root} runs; deployments: {len(now.deployments)}, replicas ready: {ready}"
     return Finding(check="Home", mark="ok", detail=detail)
 
 

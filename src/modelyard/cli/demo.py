@@ -182,6 +182,8 @@ def _print(report: Report, *, keep: bool) -> None:
         )
     else:
         print("\nNothing of it stays. Next, with a model of your own:")
-        print("  modelyard up                             in one terminal")
-        print("  modelyard register NAME FOLDER           in another")
-        print("  modelyard deploy NAME:1 && modelyard chat")
+        program = "modelyard" if shutil.which("modelyard") else os.path.relpath(sys.argv[0])
+        print(f"  {program} up                      in one terminal")
+        print(f"  {program} register NAME FOLDER    in another")
+        print(f"  {program} deploy NAME:1")
+        print(f"  {program} chat")

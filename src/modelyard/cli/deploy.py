@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from modelyard.api.messages import DeploymentView, DeployRequest
-from modelyard.cli.options import HomeOption, JsonOption, resolve_home
+from modelyard.cli.options import HomeOption, JsonOption, hint, resolve_home
 from modelyard.cli.output import print_json
 from modelyard.client import Client
 
@@ -41,7 +41,8 @@ def deploy(
     request = DeployRequest(
         ref=ref, as_name=as_name, engine=engine, replicas=replicas, default=default
     )
-    with Client.from_home(resolve_home(home)) as client:
+    where = resolve_home(home)
+    with Client.from_home(where) as client:
         asked = client.deploy(request)
         live = client.wait_until_live(
             asked.name, asked.generation, timeout, on_change=None if as_json else _Narrator()
@@ -53,7 +54,7 @@ def deploy(
     print(f"live    {live.name} serves {live.model}:{live.version} on {live.engine}")
     print(f"digest  {live.digest}")
     print(f"url     {gateway_url}/v1/chat/completions")
-    print(f'next    modelyard chat --model {live.name} "Hello, how are you?"')
+    print(f"next    {hint(f'chat --model {live.name}', where)}")
 
 
 class _Narrator:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from modelyard.cli.options import HomeOption, JsonOption, resolve_home
+from modelyard.cli.options import HomeOption, JsonOption, hint, resolve_home
 from modelyard.cli.output import (
     age,
     human_bytes,
@@ -37,13 +37,14 @@ def list_versions(
     as_json: JsonOption = False,
 ) -> None:
     """List registered versions."""
-    versions = Registry(resolve_home(home)).versions(name)
+    where = resolve_home(home)
+    versions = Registry(where).versions(name)
     if as_json:
         print_json([version_facts(version) for version in versions])
         return
     if not versions:
         print("no model is registered here")
-        print("next: modelyard register NAME PATH")
+        print(f"next: {hint('register NAME PATH', where)}")
         return
     stdout_console().print(_table(versions))
 

@@ -1,5 +1,7 @@
 """Options that every subcommand understands, and what they stand for."""
 
+import os
+import shlex
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +28,18 @@ def resolve_home(chosen: Path | None) -> Home:
     """The home that was asked for, or the user's own; an absolute path either way."""
     if chosen is not None:
         return Home(chosen.expanduser().absolute())
+    return Home(_default_root())
+
+
+def hint(command: str, home: Home) -> str:
+    """`modelyard COMMAND` as it must be typed to mean the same home."""
+    named = os.environ.get("MODELYARD_HOME")
+    known = _default_root() if named is None else Path(named).expanduser().absolute()
+    suffix = "" if home.root == known else f" --home {shlex.quote(str(home.root))}"
+    return f"modelyard {command}{suffix}"
+
+
+def _default_root() -> Path:
     import platformdirs
 
-    return Home(Path(platformdirs.user_data_dir("modelyard", appauthor=False)))
+    return Path(platformdirs.user_data_dir("modelyard", appauthor=False))

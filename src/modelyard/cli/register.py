@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from modelyard.cli.options import HomeOption, JsonOption, resolve_home
+from modelyard.cli.options import HomeOption, JsonOption, hint, resolve_home
 from modelyard.cli.output import bytes_progress, human_bytes, human_count, print_json
 from modelyard.cli.presentation import version_facts
 
@@ -25,8 +25,9 @@ def register(
     """
     from modelyard.registry.registry import Registry
 
+    where = resolve_home(home)
     with bytes_progress("registering", quiet=as_json) as progress:
-        registration = Registry(resolve_home(home)).register(name, path, progress=progress)
+        registration = Registry(where).register(name, path, progress=progress)
     version = registration.version
     ref = f"{version.name}:{version.version}"
     for warning in registration.warnings:
@@ -42,4 +43,4 @@ def register(
         f"{human_count(version.facts.parameters)} parameters, {version.facts.dtype}, "
         f"{human_bytes(version.size_bytes)}"
     )
-    print(f"next    modelyard deploy {ref}")
+    print(f"next    {hint(f'deploy {ref}', where)}")

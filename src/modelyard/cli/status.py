@@ -4,23 +4,24 @@ import time
 from typing import Any
 
 from modelyard.api.messages import Status
-from modelyard.cli.options import HomeOption, JsonOption, resolve_home
+from modelyard.cli.options import HomeOption, JsonOption, hint, resolve_home
 from modelyard.cli.output import age, print_json, short_digest, stdout_console
 from modelyard.client import Client
+from modelyard.core.home import Home
 
 
 def status(home: HomeOption = None, as_json: JsonOption = False) -> None:
     """Show the gateway, the controller, the deployments and their replicas."""
-    with Client.from_home(resolve_home(home)) as client:
+    where = resolve_home(home)
+    with Client.from_home(where) as client:
         now = client.status()
     if as_json:
         print_json(now.model_dump(mode="json"))
         return
-    print_status(now)
+    _print(now, where)
 
 
-def print_status(now: Status) -> None:
-    """Print `now` as tables that fit 80 columns."""
+def _print(now: Status, home: Home) -> None:
     print(
         f"gateway     {now.gateway.url or '-'}  {now.gateway.state}, pid {now.gateway.pid or '-'}"
     )
@@ -31,7 +32,7 @@ def print_status(now: Status) -> None:
     print(f"home        {now.controller.home}")
     console = stdout_console()
     if not now.deployments:
-        print("\nnothing is deployed\nnext: modelyard deploy NAME:VERSION")
+        print(f"\nnothing is deployed\nnext: {hint('deploy NAME:VERSION', home)}")
         return
     console.print()
     console.print(_deployments(now))

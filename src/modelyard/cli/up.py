@@ -69,6 +69,9 @@ def up(
     check_loopback(settings.gateway.host, "gateway.host")
     check_loopback(settings.controller.host, "controller.host")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
+    if not place.run.exists():
+        # Nothing can be left over here; a new home is not begun for a port that is taken.
+        _check_ports(settings)
     prepare_home(place)
     gateway_url = _url(settings.gateway.host, settings.gateway.port)
     with sole_supervisor(place, gateway_url):
@@ -76,9 +79,13 @@ def up(
             place, {"gateway": GATEWAY_MODULE, "controller": CONTROLLER_MODULE}
         ):
             print(f"ended the {name} that an earlier start had left", file=sys.stderr)
-        listen(settings.gateway.host, settings.gateway.port, "--gateway-port").close()
-        listen(settings.controller.host, settings.controller.port, "--port").close()
+        _check_ports(settings)
         asyncio.run(_supervise(place, settings, tuple(deploy or ())))
+
+
+def _check_ports(settings: Settings) -> None:
+    listen(settings.gateway.host, settings.gateway.port, "--gateway-port").close()
+    listen(settings.controller.host, settings.controller.port, "--port").close()
 
 
 async def _supervise(home: Home, settings: Settings, deploy: tuple[str, ...]) -> None:

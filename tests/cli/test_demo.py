@@ -1,0 +1,120 @@
+"""`modelyard demo`: shows the whole main job, and leaves nothing."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+
+STEPS = ["register", "verify", "convert", "start", "deploy", "ask"]
+
+
+def _demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "modelyard.cli.main", "demo", *arguments],
+        env={
+            **os.environ,
+            "TMPDIR": str(folder),
+            "COLUMNS": "80",
+            "http_proxy": "http://127.0.0.1:9",
+            "HTTP_PROXY": "http://127.0.0.1:9",
+            "PYTHONUNBUFFERED": "1",
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def _assert_nothing_stays(folder: Path) -> None:
+    running = [
+        process.info["cmdline"]
+        for process in psutil.process_iter(["cmdline"])
+        if any(str(folder) in argument for argument in process.info["cmdline"] or [])
+    ]
+
+    assert running == []
+    assert [path.name for path in folder.iterdir() if path.name.startswith("modelyard-demo-")] == []
+
+
+def test_it_answers_and_leaves_nothing(tmp_path: Path) -> None:
+    demo = _demo(tmp_path)
+    out, err = demo.communicate(timeout=100)
+
+    assert demo.returncode == 0, err
+    lines = out.splitlines()
+    for step in STEPS[:-1]:
+        assert any(f"  {step}" in line for line in lines)
+    assert lines[lines.index("Hello, how are you?") + 1].strip()
+    assert "4" in lines[lines.index("What is 2+2?") + 1]
+    assert "tokens/s" in out
+    assert "first token after" in out
+    assert "yardling:1 sha256:" in out
+    assert "Report" in lines
+    assert max(len(line) for line in lines) <= 80
+    _assert_nothing_stays(tmp_path)
+
+
+def test_its_facts_come_as_json(tmp_path: Path) -> None:
+    demo = _demo(tmp_path, "--json")
+    out, err = demo.communicate(timeout=100)
+
+    assert demo.returncode == 0, err
+    report = json.loads(out)
+    assert list(report["steps_s"]) == STEPS
+    assert [one["question"] for one in report["answers"]] == ["Hello, how are you?", "What is 2+2?"]
+    assert all(one["digest"] == report["digest"] for one in report["answers"])
+    _assert_nothing_stays(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("number", "after"),
+    [(signal.SIGINT, "verify"), (signal.SIGTERM, "start"), (signal.SIGINT, "deploy")],
+)
+def test_interrupted_it_leaves_nothing_either(
+    tmp_path: Path, number: signal.Signals, after: str
+) -> None:
+    demo = _demo(tmp_path)
+    assert demo.stdout is not None
+    while line := demo.stdout.readline():
+        if f"  {after}" in line:
+            break
+    demo.send_signal(number)
+    _, err = demo.communicate(timeout=60)
+
+    assert demo.returncode == 130
+    assert err == "interrupted\n"
+    _assert_nothing_stays(tmp_path)
+
+
+def test_it_stays_up_when_asked_to(tmp_path: Path) -> None:
+    demo = _demo(tmp_path, "--keep")
+    assert demo.stdout is not None
+    while line := demo.stdout.readline():
+        if "stays up until Ctrl-C" in line:
+            break
+    (home,) = tmp_path.glob("modelyard-demo-*")
+    pid = json.loads((home / "run" / "gateway.json").read_text())["pid"]
+    assert psutil.pid_exists(pid)
+
+    demo.send_signal(signal.SIGINT)
+    demo.communicate(timeout=60)
+
+    assert not psutil.pid_exists(pid)
+    _assert_nothing_stays(tmp_path)
+
+
+def test_it_removes_no_folder_that_holds_something(tmp_path: Path) -> None:
+    (tmp_path / "mine").write_text("precious")
+
+    demo = _demo(tmp_path, "--home", str(tmp_path))
+    _, err = demo.communicate(timeout=60)
+
+    assert demo.returncode == 1
+    assert "not empty" in err
+    assert (tmp_path / "mine").read_text() == "precious"
