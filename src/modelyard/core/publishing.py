@@ -80,6 +80,7 @@ def _slot_route(
     )
     return SlotRoute(
         slot=slot,
+        model=spec.model,
         version=spec.version,
         digest=spec.digest,
         weight=1.0 if is_live else 0.0,
