@@ -1,0 +1,75 @@
+"""What becomes of a deployment when somebody asks for something."""
+
+import msgspec
+import pytest
+
+from modelyard.core.deployments import Deployment, SlotSpec
+from modelyard.core.errors import Conflict
+from modelyard.core.wishes import deployed, undeployed
+
+
+def spec(version: int = 1, **changes: object) -> SlotSpec:
+    base = SlotSpec(model="yardling", version=version, digest=f"sha256:{version}", engine="fake")
+    return msgspec.structs.replace(base, **changes)
+
+
+@pytest.fixture
+def live() -> Deployment:
+    first = deployed(None, "chat", spec(), now=5.0)
+    return msgspec.structs.replace(first, live="blue", incoming=None)
+
+
+def test_the_first_version_comes_into_blue() -> None:
+    first = deployed(None, "chat", spec(), now=5.0)
+    assert (first.incoming, first.live, first.generation) == ("blue", None, 1)
+    assert first.blue == spec(generation=1)
+
+
+def test_another_version_comes_into_the_other_slot(live: Deployment) -> None:
+    moving = deployed(live, "chat", spec(2), now=6.0)
+    assert (moving.live, moving.incoming, moving.generation) == ("blue", "green", 2)
+    assert moving.blue == live.blue
+    assert moving.green == spec(2, generation=2)
+
+
+def test_the_same_wish_changes_nothing(live: Deployment) -> None:
+    assert deployed(live, "chat", spec(), now=6.0) is live
+    moving = deployed(live, "chat", spec(2), now=6.0)
+    assert deployed(moving, "chat", spec(2), now=7.0) is moving
+
+
+def test_more_replicas_of_the_same_are_added_in_place(live: Deployment) -> None:
+    scaled = deployed(live, "chat", spec(replicas=3), now=6.0)
+    assert (scaled.live, scaled.incoming) == ("blue", None)
+    assert scaled.blue == spec(replicas=3, generation=1)
+
+
+def test_other_arguments_are_another_worker(live: Deployment) -> None:
+    assert deployed(live, "chat", spec(parallel=8), now=6.0).incoming == "green"
+
+
+def test_a_second_move_is_refused_and_named(live: Deployment) -> None:
+    moving = deployed(live, "chat", spec(2), now=6.0)
+    with pytest.raises(Conflict, match=r"moving to yardling:2 \(generation 2\)"):
+        deployed(moving, "chat", spec(3), now=7.0)
+
+
+def test_what_failed_is_tried_again(live: Deployment) -> None:
+    failed = msgspec.structs.replace(live, live=None, message="out of memory")
+    again = deployed(failed, "chat", spec(), now=6.0)
+    assert again.incoming == "blue"
+    assert again.message == ""
+    assert again.blue is not None
+    assert again.blue.generation == 2
+
+
+def test_what_is_live_and_broken_is_brought_up_beside_itself(live: Deployment) -> None:
+    assert deployed(live, "chat", spec(), now=6.0, broken=True).incoming == "green"
+
+
+def test_nothing_is_deployed_onto_what_is_being_taken_away(live: Deployment) -> None:
+    going = undeployed(live)
+    assert going.removed
+    assert undeployed(going) is going
+    with pytest.raises(Conflict, match="taken away"):
+        deployed(going, "chat", spec(2), now=7.0)

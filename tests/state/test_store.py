@@ -1,0 +1,180 @@
+"""The controller's state over a real SQLite file."""
+
+import sqlite3
+from pathlib import Path
+
+import msgspec
+import pytest
+import sqlalchemy as sa
+
+from modelyard.core.deployments import Deployment, Event, Replica, SlotSpec
+from modelyard.core.errors import Conflict, StorageError
+from modelyard.core.keys import KeyRevoked
+from modelyard.core.records import RequestRecord
+from modelyard.core.replicas import ReplicaState
+from modelyard.core.routes import empty_snapshot
+from modelyard.state.store import Store, open_sqlite
+from modelyard.state.tables import SCHEMA_HEAD, metadata
+
+SPEC = SlotSpec(model="yardling", version=1, digest="sha256:1", engine="fake")
+DEPLOYMENT = Deployment(name="chat", blue=SPEC, incoming="blue", created_at=1.0)
+REPLICA = Replica(
+    id="chat-blue-1",
+    deployment="chat",
+    slot="blue",
+    version=1,
+    digest="sha256:1",
+    engine="fake",
+    launcher="process",
+    state=ReplicaState.STARTING,
+    created_at=2.0,
+    changed_at=2.0,
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "home" / "state.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Store:
+    opened = open_sqlite(path)
+    yield opened
+    opened.close()
+
+
+def test_everything_is_there_after_a_restart(path: Path, store: Store) -> None:
+    epoch = store.meta.epoch()
+    snapshot = msgspec.structs.replace(empty_snapshot(epoch), version=7)
+    store.deployments.change("chat", lambda _: DEPLOYMENT)
+    store.replicas.put(REPLICA)
+    store.snapshots.put(snapshot)
+    store.meta.set_default_model("chat")
+    store.close()
+    again = open_sqlite(path)
+    try:
+        assert again.meta.epoch() == epoch
+        assert again.meta.default_model() == "chat"
+        assert again.deployments.all() == [DEPLOYMENT]
+        assert again.deployments.get("chat") == DEPLOYMENT
+        assert again.replicas.all() == [REPLICA]
+        assert again.snapshots.newest() == snapshot
+    finally:
+        again.close()
+
+
+def test_a_change_that_is_refused_stores_nothing(store: Store) -> None:
+    store.deployments.change("chat", lambda _: DEPLOYMENT)
+
+    def refuse(_: Deployment | None) -> Deployment | None:
+        raise Conflict("another move is under way")
+
+    with pytest.raises(Conflict, match="under way"):
+        store.deployments.change("chat", refuse)
+    assert store.deployments.get("chat") == DEPLOYMENT
+    store.deployments.change("chat", lambda _: None)
+    assert store.deployments.all() == []
+
+
+def test_a_replica_is_stored_over_itself_and_forgotten_only_when_stopped(store: Store) -> None:
+    store.replicas.put(REPLICA)
+    store.replicas.forget([REPLICA.id])
+    stopped = msgspec.structs.replace(REPLICA, state=ReplicaState.STOPPED, error="exit code 1")
+    assert store.replicas.all() == [REPLICA]
+    store.replicas.put(stopped)
+    assert store.replicas.all() == [stopped]
+    store.replicas.forget([REPLICA.id])
+    assert store.replicas.all() == []
+
+
+def test_the_journal_counts_and_is_read_in_pieces(store: Store) -> None:
+    for number in range(5):
+        event = Event(
+            at=number,
+            kind="replica.ready",
+            subject=f"r{number}",
+            actor="reconciler",
+            details={"pid": number, "ok": True, "url": None},
+        )
+        assert store.events.append(event) == number + 1
+    read = store.events.after(2, limit=2)
+    assert [event.subject for event in read] == ["r2", "r3"]
+    assert read[0].details == {"pid": 2, "ok": True, "url": None}
+
+
+def test_a_record_is_counted_once(store: Store) -> None:
+    def record(number: int) -> RequestRecord:
+        return RequestRecord(
+            request_id=f"q{number}",
+            gateway="g",
+            received_at=float(number),
+            operation="chat",
+            stream=False,
+            outcome="completed",
+            status=200,
+            e2e_s=0.1,
+        )
+
+    assert store.records.add([record(1), record(2), record(2)]) == 2
+    assert store.records.add([record(2), record(3)]) == 1
+    assert store.records.add([]) == 0
+    assert [r.request_id for r in store.records.newest(10)] == ["q3", "q2", "q1"]
+
+
+def test_the_key_log_keeps_its_order(store: Store) -> None:
+    assert store.keys.last_seq() == 0
+    entries = [KeyRevoked(seq=n, at=0.0, key_id=f"k{n}") for n in (1, 2, 3)]
+    for entry in entries:
+        store.keys.append(entry)
+    assert store.keys.after(1) == tuple(entries[1:])
+    assert store.keys.last_seq() == 3
+    with pytest.raises(StorageError):
+        store.keys.append(entries[0])
+
+
+def test_the_migrations_make_the_tables_that_the_code_uses(path: Path, store: Store) -> None:
+    engine = sa.create_engine(f"sqlite:///{path}")
+    found = sa.inspect(engine)
+    try:
+        for table in metadata.sorted_tables:
+            columns = {column["name"]: column for column in found.get_columns(table.name)}
+            assert set(columns) == {column.name for column in table.columns}
+            for column in table.columns:
+                assert str(columns[column.name]["type"]) == str(column.type.compile(engine.dialect))
+                assert columns[column.name]["nullable"] == column.nullable
+            assert {index["name"] for index in found.get_indexes(table.name)} == {
+                index.name for index in table.indexes
+            }
+        with engine.connect() as connection:
+            stated = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
+            assert stated.scalar() == SCHEMA_HEAD
+    finally:
+        engine.dispose()
+
+
+def test_a_newer_schema_is_refused(path: Path, store: Store) -> None:
+    store.close()
+    with sqlite3.connect(path) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.close()
+    with pytest.raises(StorageError, match="9999, newer than this Modelyard") as refusal:
+        open_sqlite(path)
+    assert "upgrade" in refusal.value.next_step
+
+
+def test_a_corrupt_file_is_named(path: Path) -> None:
+    path.parent.mkdir()
+    path.write_bytes(b"these are not the tables you are looking for" * 100)
+    with pytest.raises(StorageError, match=r"state\.db"):
+        open_sqlite(path)
+
+
+def test_readers_do_not_wait_for_a_writer(path: Path, store: Store) -> None:
+    store.deployments.change("chat", lambda _: DEPLOYMENT)
+    writer = sqlite3.connect(path, isolation_level=None)
+    try:
+        writer.execute("BEGIN IMMEDIATE")
+        assert store.deployments.all() == [DEPLOYMENT]
+    finally:
+        writer.close()
