@@ -236,6 +236,15 @@ def test_a_bad_name_is_refused(registry: Registry, make_model: MakeModel, name: 
         registry.register(name, make_model())
 
 
+def test_a_folder_whose_own_name_is_not_utf8_can_be_registered(
+    registry: Registry, make_model: MakeModel
+) -> None:
+    model = make_model()
+    odd = Path(os.fsdecode(os.fsencode(model.parent) + b"/caf\xe9"))
+    model.rename(odd)
+    assert registry.register("yard", odd).created
+
+
 def test_corrupt_weights_are_refused_before_anything_is_stored(
     registry: Registry, make_model: MakeModel
 ) -> None:

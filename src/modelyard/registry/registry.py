@@ -112,7 +112,7 @@ class Registry:
                     digest=digest,
                     created_at=time.time(),
                     actor=_actor(),
-                    source=os.fspath(path),
+                    source=os.fsencode(path).decode(errors="replace"),
                     facts=facts,
                 )
                 record, created = self._records.add(record)

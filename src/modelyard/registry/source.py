@@ -78,9 +78,8 @@ def _single(source: Path, location: Path) -> SourceFile:
 
 
 def _walk(root: Path) -> list[SourceFile]:
-    allowed = [root]
-    if root.parent.name == "snapshots":
-        allowed.append(root.parent.parent / "blobs")
+    caches = (folder.parent for folder in root.parents if folder.name == "snapshots")
+    allowed = [root, *(cache / "blobs" for cache in caches)]
     found: list[SourceFile] = []
     waiting = [root]
     while waiting:
