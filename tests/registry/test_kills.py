@@ -83,7 +83,7 @@ def test_a_killed_registration_resumes_without_copying_what_is_whole(
     point = 1
     while not (whole := stored(prepared_home)):
         assert attempt("x", model, point) == -signal.SIGKILL
-        point += 1
+        point += 4
     with pytest.raises(NotFound):
         registry.get("x")
 
