@@ -6,19 +6,24 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from importlib.resources import as_file, files
 from pathlib import Path
 
+import httpx
+import msgspec
 import pytest
 
 from modelyard.client import Client
 from modelyard.control.runfiles import read_record
 from modelyard.core.errors import Unavailable
 from modelyard.core.home import Home
+from modelyard.core.routes import RouteSnapshot
 from modelyard.launchers.process import ProcessLauncher
 from modelyard.registry.registry import Registry
+from modelyard.wire.feed import FeedUpdate, GatewayReport
 
 DEADLINE_S = 20.0
 
@@ -108,6 +113,64 @@ class Controller:
         assert self.process
         self.process.terminate()
         return self.process.wait(DEADLINE_S)
+
+
+class Follower:
+    """As much of a gateway as holds a drain up: it applies every snapshot and says so."""
+
+    def __init__(self, home: Home, url: str) -> None:
+        token = home.gateway_token.read_text().strip()
+        self.in_flight: dict[str, int] = {}
+        self.applied: list[RouteSnapshot] = []
+        self._http = httpx.Client(
+            base_url=url, headers={"Authorization": f"Bearer {token}"}, trust_env=False
+        )
+        self._ending = threading.Event()
+        self._thread = threading.Thread(target=self._follow)
+        self._thread.start()
+
+    def close(self) -> None:
+        self._ending.set()
+        self._thread.join()
+        self._http.close()
+
+    def _follow(self) -> None:
+        epoch, version = "", 0
+        while not self._ending.is_set():
+            query = {"gateway": "g", "epoch": epoch, "routes": version, "wait_s": 0.2}
+            try:
+                answer = self._http.get("/feed", params=query)
+                update = msgspec.json.decode(answer.content, type=FeedUpdate)
+                epoch = update.epoch
+                if update.routes is not None:
+                    version = update.routes.version
+                    self.applied.append(update.routes)
+                report = GatewayReport(
+                    gateway="g",
+                    pid=os.getpid(),
+                    url="http://127.0.0.1:1",
+                    epoch=epoch,
+                    routes_version=version,
+                    keys_seq=0,
+                    in_flight=dict(self.in_flight),
+                )
+                self._http.post("/feed/report", content=msgspec.json.encode(report))
+            except httpx.TransportError:
+                return
+
+
+@pytest.fixture
+def follow(home: Home) -> Iterator[Callable[[Client], Follower]]:
+    """Start a follower of the controller that the client speaks to."""
+    followers: list[Follower] = []
+
+    def start(client: Client) -> Follower:
+        followers.append(Follower(home, client.url))
+        return followers[-1]
+
+    yield start
+    for follower in followers:
+        follower.close()
 
 
 @pytest.fixture

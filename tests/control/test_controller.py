@@ -4,6 +4,8 @@ import os
 import signal
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -16,9 +18,12 @@ from modelyard.core.errors import Conflict, LaunchFailed, NotFound
 from modelyard.core.home import Home
 from modelyard.core.replicas import ReplicaState
 
-from .conftest import Controller, runs, until
+from .conftest import Controller, Follower, runs, until
 
 FAKE = DeployRequest(ref="yardling:1", engine="fake")
+
+
+Follow = Callable[[Client], Follower]
 
 
 def bring_up(client: Client, request: DeployRequest = FAKE) -> DeploymentView:
@@ -113,8 +118,11 @@ def test_a_crash_loop_fails_with_the_last_lines(controller: Controller) -> None:
         assert bring_up(client).state is DeploymentState.LIVE
 
 
-def test_another_version_takes_over_and_the_first_ends(controller: Controller) -> None:
+def test_another_version_takes_over_and_the_first_ends(
+    controller: Controller, follow: Follow
+) -> None:
     with controller.start() as client:
+        follow(client)
         bring_up(client)
         [before] = ready(client)
         view = bring_up(client, DeployRequest(ref="yardling:2", engine="fake"))
@@ -187,8 +195,9 @@ def test_a_hung_worker_gets_no_traffic_until_it_answers_again(controller: Contro
         until(lambda: [r.id for r in ready(client)] == [replica.id], "it is ready again")
 
 
-def test_an_undeployed_model_goes_with_its_workers(controller: Controller) -> None:
+def test_an_undeployed_model_goes_with_its_workers(controller: Controller, follow: Follow) -> None:
     with controller.start() as client:
+        follow(client)
         bring_up(client)
         [replica] = ready(client)
         assert client.undeploy("yardling").state is DeploymentState.STOPPING
@@ -201,14 +210,34 @@ def test_an_undeployed_model_goes_with_its_workers(controller: Controller) -> No
             client.deployment("yardling")
 
 
-def test_replicas_are_added_and_taken_away(controller: Controller) -> None:
+def test_replicas_are_added_and_taken_away(controller: Controller, follow: Follow) -> None:
     with controller.start() as client:
+        follow(client)
         bring_up(client, DeployRequest(ref="yardling:1", engine="fake", replicas=2))
         pids = {r.pid for r in ready(client)}
         assert len(pids) == 2
         client.deploy(FAKE)
         until(lambda: len(client.status().replicas) == 1, "one replica is left")
         assert {r.pid for r in ready(client)} < pids
+
+
+def test_a_request_in_flight_holds_the_stop_of_its_worker(
+    controller: Controller, follow: Follow
+) -> None:
+    with controller.start() as client:
+        gateway = follow(client)
+        bring_up(client)
+        [before] = ready(client)
+        gateway.in_flight[before.id] = 1
+        bring_up(client, DeployRequest(ref="yardling:2", engine="fake"))
+        until(lambda: before.id not in str(gateway.applied[-1]), "the routes lead past it")
+        time.sleep(1.2)  # two ticks of the loop, in which nothing may happen
+        [draining] = [r for r in client.status().replicas if r.id == before.id]
+        assert (draining.state, draining.in_flight) == (ReplicaState.DRAINING, 1)
+        assert before.pid
+        assert runs(before.pid)
+        gateway.in_flight.clear()
+        until(lambda: not runs(before.pid), "the old worker has ended")
 
 
 def run_controller(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:

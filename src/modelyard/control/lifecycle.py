@@ -21,7 +21,7 @@ from modelyard.engines.engine import Engine, EngineLaunch
 from modelyard.launchers.launcher import Exit, Labels, Launched, Launcher, LaunchSpec
 
 _EXIT_POLL_S = 0.2
-_PROBE_EVERY_S = 1.5
+_PROBE_EVERY_S = 1.0
 _PROBE_FAILURES = 3
 _STOP_GRACE_S = 5.0
 _LOG_LINES = 12
