@@ -118,7 +118,8 @@ class Connection(asyncio.Protocol):
         self.gone = True
         self._disarm()
         if self._task is not None:
-            self._task.cancel()
+            # Not before its first step: a request that was read whole gets its one outcome.
+            self._loop.call_soon(self._task.cancel)
         self._handler.closed(self)
 
     def pause_writing(self) -> None:
