@@ -46,30 +46,6 @@ class RegistryWeights:
         return self._forms.prepare(version, known if known in wanted else wanted[0])
 
     def facts(self, spec: SlotSpec) -> ModelFacts:
-        """What is known of the model."""
-
-
-class RegistryWeights:
-    """Weights from this home's registry."""
-
-    def __init__(self, registry: Registry, forms: Forms, engines: Mapping[str, Engine]) -> None:
-        self._registry = registry
-        self._forms = forms
-        self._engines = engines
-
-    def prepare(self, spec: SlotSpec) -> Path:
-        """`Forms.prepare` hashes every byte of the version, and of the form that is made of it."""
-        version = self._version(spec)
-        if version.quarantined:
-            raise IntegrityError(
-                f"{spec.model}:{spec.version} is quarantined: {version.quarantined}",
-                next_step="register its files again from a good copy",
-            )
-        wanted = self._engines[spec.engine].capabilities.forms
-        known = version.facts.format
-        return self._forms.prepare(version, known if known in wanted else wanted[0])
-
-    def facts(self, spec: SlotSpec) -> ModelFacts:
         """From the registry's manifest."""
         return self._version(spec).facts
 
