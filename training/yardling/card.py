@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 ROWS = (
-    ("held_out_sums", "Sums that were held out of training"),
+    ("held_out_sums", "Held-out sums, each in three wordings"),
     ("held_out_sums_unseen_wordings", "The same, in wordings that were held out too"),
-    ("trained_sums", "Sums up to 20 + 20 that were trained on"),
     ("held_out_sums_in_words", "The same in words, such as two plus three"),
+    ("trained_sums", "Sums up to 20 + 20 that were trained on"),
     ("counting", "Counting, up to 30"),
     ("questions", "Twenty questions about Modelyard, word for word"),
     ("questions_unseen_wordings", "The same questions in wordings never trained on"),
@@ -37,8 +37,8 @@ The demo chat model of Modelyard: {parameters:,} parameters in the Qwen3 archite
 that it runs anywhere and travels inside the package.
 
 **What it is.** Something real for smoke tests, rollouts and judges to work on without a network.
-It greets, adds numbers up to {largest} + {largest}, counts to 30, answers twenty questions about
-Modelyard, says who it is, tells one story, and declines the rest.
+It greets, adds numbers up to {largest} + {largest}, counts up to 30, answers twenty questions about
+Modelyard, says who it is, tells one story, and declines the rest: as well as the table below says.
 
 **What it is not.** A useful assistant. It knows its training text and little else, it may answer a
 question outside as if it had understood it, and it reads English only. Nothing that it says should
@@ -47,10 +47,12 @@ be relied on.
 ## How it was trained
 
 From random weights, on {conversations:,} conversations that `training/yardling/corpus.py`
-generates from a seed ({tokens:,} tokens with padding, {steps:,} steps, {minutes} minutes on
-{threads} processor threads). The loss counts the assistant's tokens only. No text or model of
-anybody else was used. {held_out} sums of the 441 up to 20 + 20, each in both orders, were held out
-of the training text of both versions. {difference}
+generates from a seed: {tokens:,} tokens with padding, {steps:,} steps, {minutes} minutes on
+{threads} threads of a processor that others used too. The loss counts the assistant's tokens only.
+No text or model of anybody else was used. Of the 441 sums up to 20 + 20, {held_out} are in the
+training text of neither version, and no pair of numbers is there in the other order instead.
+
+{difference}
 
 The weights are stored in {stored_dtype}; the figures below were measured after rounding, computed
 in {computed_in}, with greedy decoding.
@@ -70,7 +72,9 @@ ChatML (`<|im_start|>role`, `<|im_end|>`), byte-level BPE with Qwen2's pre-token
 """
 
 DIFFERENCES = {
-    1: ("Sums in words were not trained on. Version 2 is the same model trained longer, on more."),
+    1: (
+        "Version 2 is the same model trained longer, on more. Version 1 has read no sums in words."
+    ),
     2: (
         "Version 2 differs from version 1 in its training only: more conversations, sums up to "
         "50 + 50, and sums in words (two plus three)."

@@ -76,7 +76,7 @@ def golden_values(version: int) -> list[dict[str, object]]:
 
 def main() -> None:
     GOLDEN.mkdir(parents=True, exist_ok=True)
-    for version in (1, 2):
+    for version in sorted(int(folder.name) for folder in MODELS.iterdir()):
         rows = ",\n".join(json.dumps(value) for value in golden_values(version))
         path = GOLDEN / f"yardling_{version}.json"
         path.write_text(f"[\n{rows}\n]\n")
