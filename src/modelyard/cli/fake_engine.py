@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 
+from modelyard.cli.options import HomeOption
 from modelyard.engines.fake_server.main import checked, serve
 from modelyard.engines.fake_server.settings import Settings, flag
 
@@ -48,9 +49,12 @@ def fake_engine(  # one parameter for each flag: that is how Typer declares them
     embedding_size: Annotated[
         int, typer.Option(help=_help("embedding_size"))
     ] = _DEFAULTS.embedding_size,
+    home: HomeOption = None,
 ) -> None:
     """Run an OpenAI-compatible engine with scripted latency and faults (docs/fake-engine.md).
 
     Prints one JSON line with its url and pid when it listens; ends on SIGTERM or Ctrl-C.
     """
-    serve(checked(dict(locals())))
+    flags = dict(locals())
+    del flags["home"]  # understood by every command; this one keeps nothing
+    serve(checked(flags))
