@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 
+from modelyard.registry.registry import Registry
+
 Cli = Callable[..., Any]
 KEYS = ["name", "version", "digest", "aliases", "parent", "facts", "metrics", "size_bytes"]
 
@@ -19,11 +21,12 @@ def weights() -> Iterator[Path]:
         yield folder
 
 
-@pytest.fixture
-def registered(cli: Cli, weights: Path, tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def registered(weights: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home that holds the demo weights as `small:1`."""
-    assert cli("register", "small", weights, "--home", tmp_path / "home").code == 0
-    return tmp_path / "home"
+    root = tmp_path_factory.mktemp("home")
+    Registry(root).register("small", weights)
+    return root
 
 
 def test_register_says_version_and_digest_and_what_comes_next(
