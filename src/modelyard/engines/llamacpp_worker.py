@@ -23,8 +23,12 @@ from modelyard.engines.llamacpp_header import GgufHeader, affordable_context, re
 
 PROMPT_CACHE_MIB = 512
 """Memory for the prompts of idle slots; llama.cpp's own 8 GiB would surprise on a laptop."""
-DRAIN_POLL_S = 0.05
+DRAIN_POLL_S = 1.2
+"""The C++ server sees that a client of a non-streaming request left only when no other result,
+that of /slots included, came within the last second; asking more often would keep it busy."""
 MODEL_BYTES_PER_THREAD = 16 * 1024 * 1024
+LOG_SETTLE_S = 0.2
+"""The C++ side writes its log from a thread of its own, in pieces; the reason comes after it."""
 HTTP_THREADS = 128
 """llama.cpp gives each open connection a thread, waiting requests included: with fewer of them
 than connections even /health would wait."""
@@ -44,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         server = xllamacpp.Server(params)
     except Exception as error:  # noqa: BLE001 - whatever the C++ side throws is the reason
+        time.sleep(LOG_SETTLE_S)
         return _refuse(f"{options.model}: llama.cpp can't load it (see the lines above): {error}")
     _say(f"serving {options.alias} at {server.listening_address}")
     signals = _Signals()
