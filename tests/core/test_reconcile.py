@@ -165,6 +165,20 @@ def test_a_draining_replica_waits_for_every_living_gateway() -> None:
     assert steps(kept, draining, gateways=(dead,), listening_since=-20.0) == [Stop(replica="r5")]
 
 
+def test_a_draining_replica_that_is_still_routed_to_is_not_stopped() -> None:
+    current = GatewayFacts(id="g", reported_at=10.0, routes_version=7)
+    world = {"routes_version": 7, "gateways": (current,), "routed": frozenset({"r5"})}
+    assert steps(deployment(live=None), replica(5, S.DRAINING), **world) == []
+
+
+def test_what_was_taken_away_leaves_no_record_to_judge_by() -> None:
+    gone = deployment(live=None, removed=True)
+    assert steps(gone, crashed(1)) == [
+        Remove(deployment=NAME),
+        ForgetReplicas(replicas=("r1",)),
+    ]
+
+
 def test_a_silent_start_of_the_controller_is_not_taken_for_the_absence_of_gateways() -> None:
     draining = replica(5, S.DRAINING)
     assert steps(deployment(live=None), draining, listening_since=9.0) == []
@@ -219,7 +233,7 @@ class Cluster(RuleBasedStateMachine):
 
     @rule(version=st.integers(1, 4), replicas=st.integers(1, 3), broken=st.booleans())
     @precondition(
-        lambda self: self.deployment and not (self.deployment.incoming or self.deployment.removed)
+        lambda self: not (self.deployment and (self.deployment.incoming or self.deployment.removed))
     )
     def deploy(self, version: int, replicas: int, broken: bool) -> None:
         if broken:
@@ -228,9 +242,11 @@ class Cluster(RuleBasedStateMachine):
             self.broken_versions.discard(version)
         self.deployment = deployed(self.deployment, NAME, spec(version, replicas), now=self.now)
 
-    @rule()
+    @rule(sure=st.integers(0, 4))
     @precondition(lambda self: self.deployment)
-    def undeploy(self) -> None:
+    def undeploy(self, sure: int) -> None:
+        if sure:
+            return
         assert self.deployment
         self.deployment = undeployed(self.deployment)
 
@@ -249,6 +265,12 @@ class Cluster(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 20))
     def load(self, pick: int) -> None:
         self._advance(pick)
+
+    @rule()
+    def load_all(self) -> None:
+        for number in range(2 * len(self.replicas)):
+            self._advance(number)
+        self.step()
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 5.0, 40.0]))
     def wait(self, seconds: float) -> None:
@@ -359,6 +381,14 @@ class Cluster(RuleBasedStateMachine):
             case Switch():
                 assert self.deployment
                 assert self.deployment.incoming == action.slot
+                wanted = self.deployment.slot(action.slot)
+                assert wanted
+                ready = [
+                    r
+                    for r in self.replicas.values()
+                    if r.generation == wanted.generation and r.state is S.READY
+                ]
+                assert len(ready) >= wanted.replicas
                 self.deployment = msgspec.structs.replace(
                     self.deployment, live=action.slot, incoming=None
                 )

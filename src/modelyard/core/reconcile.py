@@ -262,7 +262,8 @@ def _forgotten(
     stopped = sorted(
         (r for r in replicas if r.state is ReplicaState.STOPPED), key=lambda r: r.changed_at
     )
-    keep = rules.stopped_kept if deployment is not None else 0
+    # What was taken away leaves no record behind that a later one of its name could be judged by.
+    keep = 0 if deployment is None or deployment.removed else rules.stopped_kept
     surplus = stopped[: max(0, len(stopped) - keep)]
     if surplus:
         yield ForgetReplicas(replicas=tuple(replica.id for replica in surplus))
