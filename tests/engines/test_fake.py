@@ -3,6 +3,7 @@
 import inspect
 import json
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -136,6 +137,24 @@ def test_a_crash_ends_the_process_with_its_code_after_the_tokens() -> None:
                 tokens += '"content":"t' in line or '"content":" t' in line
         assert tokens == 3
         assert worker.wait(DEADLINE_S) == 42
+
+
+def test_on_its_own_loop_too_a_refusal_is_a_reset() -> None:
+    """uvloop closes sockets in its own way."""
+    with process() as (_, url):
+        body = json.dumps(asked("[[fake: refuse]]")).encode()
+        port = int(url.rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), DEADLINE_S) as client:
+            head = b"POST /v1/chat/completions HTTP/1.1\r\nContent-Length: %d\r\n\r\n"
+            client.sendall(head % len(body) + body)
+            with pytest.raises(ConnectionResetError):
+                client.recv(1)
+        rule = {"script": "refuse", "path": "accept", "times": 1}
+        with httpx.Client(base_url=url, timeout=DEADLINE_S) as control:
+            control.post("/control/faults", json=rule)
+            with pytest.raises(httpx.TransportError):
+                httpx.get(f"{url}/health")
+            assert control.get("/control/state").json()["broken"] == 1
 
 
 def test_sigterm_amid_a_refusing_slow_start_exits_0() -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import json
-import threading
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -11,7 +10,6 @@ from typing import Any
 
 import httpx
 import pytest
-import uvloop
 
 from modelyard.engines.fake_server.answers import check_answer
 from modelyard.engines.fake_server.server import FakeServer
@@ -28,26 +26,15 @@ class Crashes(list[int]):
 
 @asynccontextmanager
 async def engine(**settings: Any) -> AsyncIterator[tuple[FakeServer, httpx.AsyncClient, Crashes]]:
-    """A server on uvloop, which resets and closes sockets in its own way, in its own thread."""
+    """A server on a free port, a client of it, and the crashes that it would have had."""
     crashes = Crashes()
-    loop = uvloop.new_event_loop()
-    thread = threading.Thread(target=loop.run_forever)
-    thread.start()
-
-    async def begin() -> FakeServer:
-        server = FakeServer(Settings(**settings), crash=crashes.append)
-        await server.start()
-        return server
-
+    server = FakeServer(Settings(**settings), crash=crashes.append)
+    await server.start()
     try:
-        server = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(begin(), loop))
         async with httpx.AsyncClient(base_url=server.url, timeout=DEADLINE_S) as client:
             yield server, client, crashes
-        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(server.stop(), loop))
     finally:
-        loop.call_soon_threadsafe(loop.stop)
-        thread.join(DEADLINE_S)
-        loop.close()
+        await server.stop()
 
 
 def asked(text: str, **parameters: Any) -> dict[str, Any]:
