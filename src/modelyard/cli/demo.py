@@ -127,8 +127,9 @@ class _Screen:
         self._spinner.start()
 
         def show(stage: str, done: int, total: int) -> None:
-            part = f"  {done / total:.0%}" if total else ""
-            self._spinner.update(f"{title} {stage[-40:]}{part}")
+            if total:
+                stage = f"{done / total:.0%}" if done < total else "finishing"
+            self._spinner.update(f"{title} {stage}")
 
         return show
 
