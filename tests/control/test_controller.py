@@ -56,6 +56,25 @@ def test_a_deployment_comes_to_ready_and_answers(controller: Controller) -> None
         assert again.generation == view.generation
 
 
+def test_ready_means_loaded_and_the_controller_answers_all_the_while(
+    controller: Controller,
+) -> None:
+    slow = DeployRequest(ref="yardling:1", engine="fake", extra_args=("--slow-start-s", "1.5"))
+    with controller.start() as client:
+        asked = client.deploy(slow)
+        waits = []
+        while client.deployment(asked.name).state is DeploymentState.STARTING:
+            began = time.monotonic()
+            assert not ready(client)
+            waits.append(time.monotonic() - began)
+            time.sleep(0.05)
+        assert client.deployment(asked.name).state is DeploymentState.LIVE
+        assert max(waits) < 1.0
+        [replica] = ready(client)
+        assert replica.ready_at
+        assert replica.ready_at - replica.created_at >= 1.5
+
+
 def test_a_killed_replica_is_back_within_five_seconds(controller: Controller) -> None:
     with controller.start() as client:
         bring_up(client)
