@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.core.errors import IntegrityError, Unsupported
+from modelyard.core.errors import IntegrityError, StorageError, Unsupported
 from modelyard.core.home import Home
 from modelyard.forms import forms as forms_module
 from modelyard.forms.forms import Forms
@@ -102,6 +102,19 @@ def test_a_failed_or_interrupted_conversion_leaves_nothing(
         Forms(registry).prepare(version, "gguf", progress=interrupt)
     assert {path.suffix for path in registry.home.forms.iterdir()} == {".lock"}
     assert Forms(registry).prepare(version, "gguf").exists()
+
+
+def test_a_full_disk_is_said_and_leaves_nothing(
+    registry: Registry, version: ModelVersion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(source: Path, target: Path, **_: object) -> None:
+        target.write_bytes(b"half")
+        raise OSError("4 requested and 0 written")  # what numpy raises on a full disk
+
+    monkeypatch.setattr(forms_module, "convert", fill)
+    with pytest.raises(StorageError, match="no space left"):
+        Forms(registry).prepare(version, "gguf")
+    assert {path.suffix for path in registry.home.forms.iterdir()} == {".lock"}
 
 
 def test_the_version_s_own_format_needs_no_form(
