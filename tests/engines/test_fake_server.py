@@ -244,15 +244,15 @@ async def test_tokens_come_at_the_rate_of_the_steps() -> None:
         await stream_events(client, asked("x" * 40, stream=True, max_tokens=10))
         took = time.monotonic() - begun
         assert took >= 0.19  # 10 prompt tokens at 100/s, 10 steps of 10 ms
-        assert took < 1.0
+        assert took < DEADLINE_S
 
 
 async def test_streams_share_the_steps() -> None:
     async with engine(step_base_s=0.01, parallel=100) as (_, client):
         begun = time.monotonic()
-        bodies = [asked(f"q{number}", stream=True, max_tokens=10) for number in range(40)]
+        bodies = [asked(f"q{number}", stream=True, max_tokens=20) for number in range(100)]
         answers = await asyncio.gather(*(stream_events(client, body) for body in bodies))
-        assert time.monotonic() - begun < 3.0  # one after the other: 4 s
+        assert time.monotonic() - begun < DEADLINE_S  # one after the other: 20 s
         for number, events in enumerate(answers):
             assert check_answer(text_of(events), prompt=f"q{number}").complete
 
