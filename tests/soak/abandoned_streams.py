@@ -35,6 +35,8 @@ from modelyard.registry.registry import Registry
 from modelyard.wire.feed import RecordBatch
 
 AT_ONCE = 32
+SLOTS_EVERY_S = 1.5
+"""llama.cpp sees that a client left once nothing else was asked of it for a second."""
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -91,7 +93,9 @@ async def _storm(
     left = time.monotonic()
     flights = await _until(lambda: _in_flight(client, gateway), lambda count: count == 0, 10)
     gateway_rested = time.monotonic()
-    slots = await _until(lambda: _busy_slots(client, worker), lambda busy: busy == 0, 30)
+    slots = await _until(
+        lambda: _busy_slots(client, worker), lambda busy: busy == 0, 30, SLOTS_EVERY_S
+    )
     rested = time.monotonic()
     records = await _until(lambda: _outcomes(home), lambda found: found.total() >= proof.count, 10)
     after = await _until(lambda: _descriptors(pid), lambda count: count <= before + 2, 10)
@@ -154,7 +158,9 @@ def _start(argv: list[str], env: dict[str, str]) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(argv, env=os.environ | env, stderr=subprocess.DEVNULL)
 
 
-async def _until(ask: Callable[[], Any], holds: Callable[[Any], bool], within_s: float) -> Any:
+async def _until(
+    ask: Callable[[], Any], holds: Callable[[Any], bool], within_s: float, every_s: float = 0.02
+) -> Any:
     deadline = time.monotonic() + within_s
     while True:
         found = ask()
@@ -162,7 +168,7 @@ async def _until(ask: Callable[[], Any], holds: Callable[[Any], bool], within_s:
             found = await found
         if holds(found) or time.monotonic() > deadline:
             return found
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(every_s)
 
 
 async def _ok(client: httpx.AsyncClient, url: str) -> bool:
