@@ -6,6 +6,8 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from modelyard.core.errors import StorageError
+
 _START_TOLERANCE_S = 1.0
 
 
@@ -22,10 +24,16 @@ class RunRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_record(path: Path, record: msgspec.Struct) -> None:
-    """Write it in one step; OSError when that can't be done."""
+    """Write it in one step; StorageError when that can't be done."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
-    draft.replace(path)
+    try:
+        draft.write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
+        draft.replace(path)
+    except OSError as error:
+        raise StorageError(
+            f"can't write {path}: {error.strerror}",
+            next_step="see that the home is writable and its disk has space",
+        ) from error
 
 
 def read_record(path: Path) -> RunRecord | None:

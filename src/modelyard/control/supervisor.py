@@ -24,7 +24,7 @@ from modelyard.control.runfiles import (
     remove_own_record,
     write_record,
 )
-from modelyard.core.errors import Conflict, LaunchFailed
+from modelyard.core.errors import Conflict, LaunchFailed, StorageError
 from modelyard.core.home import Home
 from modelyard.core.restarts import RestartRule, wait_s
 
@@ -119,10 +119,12 @@ class _Child:
                 start_new_session=True,
             )
         # A supervisor that dies before the child has written its own record is found out by this.
-        write_record(
-            self._home.run / f"{self._spec.name}.started.json",
-            RunRecord(pid=self._process.pid, started_at=time.time()),
-        )
+        # A full disk is no reason to end what serves.
+        with contextlib.suppress(StorageError):
+            write_record(
+                self._home.run / f"{self._spec.name}.started.json",
+                RunRecord(pid=self._process.pid, started_at=time.time()),
+            )
 
     async def watch(self) -> None:
         """Restart it whenever it ends; raise LaunchFailed when it never came up."""
