@@ -1,6 +1,6 @@
 """Write a model folder, rounding the weights to the wanted type.
 
-`python -m training.yardling.export --source FLOAT32_FOLDER --out FOLDER --dtype bfloat16`
+`python -m training.yardling.export --source FLOAT32_FOLDER --out FOLDER --dtype float16`
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from transformers import (
 from .tokens import END_OF_TEXT, TURN_END
 
 METRICS = "metrics.json"  # train.py writes its "training", evaluate.py the rest
-DTYPES = {"bfloat16": torch.bfloat16, "float32": torch.float32}
+DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
 
 def save(
@@ -42,7 +42,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--source", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--dtype", choices=sorted(DTYPES), default="bfloat16")
+    parser.add_argument("--dtype", choices=sorted(DTYPES), default="float16")
     arguments = parser.parse_args()
     model = Qwen3ForCausalLM.from_pretrained(arguments.source, dtype=torch.float32)
     save(model, AutoTokenizer.from_pretrained(arguments.source), arguments.out, arguments.dtype)

@@ -193,7 +193,7 @@ def main() -> int:
     parser.add_argument("--version", type=int, choices=sorted(RECIPES), required=True)
     parser.add_argument("--out", type=Path, required=True, help="folder for the finished model")
     parser.add_argument("--keep-float32", type=Path, help="folder for an unrounded copy")
-    parser.add_argument("--dtype", choices=sorted(DTYPES), default="bfloat16")
+    parser.add_argument("--dtype", choices=sorted(DTYPES), default="float16")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     try:

@@ -63,7 +63,7 @@ def _deployments(now: Status) -> Any:
             one.state.value,
             f"{one.replicas_ready}/{one.replicas_wanted}",
             one.engine,
-            short_digest(one.digest),
+            short_digest(one.digest).removeprefix("sha256:"),
         )
     return table
 
