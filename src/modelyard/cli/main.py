@@ -1,25 +1,14 @@
 """`modelyard`: the table of subcommands. Only the one that was asked for is imported."""
 
 import sys
-from collections.abc import Callable, Sequence
-from importlib import import_module
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import Any
 
 import typer
-from typer.core import TyperGroup
 
-from modelyard.cli import failures
+from modelyard.cli import failures, lazy
+from modelyard.cli.lazy import Entry
 from modelyard.core.errors import ModelyardError
-
-
-class Entry(NamedTuple):
-    """Where a subcommand is, and what `modelyard --help` says of it without importing it."""
-
-    target: str
-    """`module:name` of a function, or of a Typer app that has subcommands of its own."""
-    summary: str
-    panel: str
-
 
 _START = "Start"
 _MODELS = "Models"
@@ -35,7 +24,11 @@ COMMANDS: dict[str, Entry] = {
     "register": Entry(
         "modelyard.cli.register:register", "Store a folder of weights as a version.", _MODELS
     ),
-    "models": Entry("modelyard.cli.models:app", "List and show registered versions.", _MODELS),
+    "models": Entry(
+        "modelyard.cli.models:app",
+        "Look at, check, move and clean up registered versions.",
+        _MODELS,
+    ),
     "deploy": Entry("modelyard.cli.deploy:deploy", "Serve a version under a public name.", _SERVE),
     "status": Entry("modelyard.cli.status:status", "Show what runs.", _SERVE),
     "chat": Entry("modelyard.cli.chat:chat", "Talk to a deployed model.", _SERVE),
@@ -48,59 +41,19 @@ COMMANDS: dict[str, Entry] = {
 }
 
 
-class LazyGroup(TyperGroup):
-    """Knows every subcommand by name and summary; imports one when it is to be run."""
-
-    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
-        """Find the subcommand by its placeholder and put the real one in its place."""
-        name, placeholder, rest = super().resolve_command(ctx, args)
-        if placeholder is None or name not in COMMANDS:
-            return name, placeholder, rest
-        return name, load(name), rest
-
-    def invoke(self, ctx: Any) -> Any:
-        """Run; Typer itself would end an interrupted command without a word."""
-        try:
-            return super().invoke(ctx)
-        except KeyboardInterrupt:
-            raise typer.Exit(failures.tell_interrupted()) from None
-
-
 def load(name: str) -> Any:
     """Import the subcommand `name` and make a Typer command of it."""
-    entry = COMMANDS[name]
-    module, _, attribute = entry.target.partition(":")
-    found = getattr(import_module(module), attribute)
-    if not isinstance(found, typer.Typer):
-        single = typer.Typer(add_completion=False, rich_markup_mode="markdown")
-        single.command(name, no_args_is_help=False)(found)
-        found = single
-    command = typer.main.get_command(found)
-    command.name = name
-    return command
+    return lazy.load(COMMANDS, name)
 
 
 def build() -> typer.Typer:
     """The app, with a placeholder for every subcommand."""
-    app = typer.Typer(
-        cls=LazyGroup,
-        no_args_is_help=True,
-        add_completion=False,
-        pretty_exceptions_enable=False,
+    return lazy.build_group(
+        COMMANDS,
         help="Take a large language model from a folder of weights to a production service.",
         epilog="Exit codes: 0 done, 1 refused or failed, 2 usage. Start with: modelyard demo",
         context_settings={"help_option_names": ["-h", "--help"]},
     )
-    for name, entry in COMMANDS.items():
-        app.command(name, help=entry.summary, rich_help_panel=entry.panel)(_placeholder())
-    return app
-
-
-def _placeholder() -> Callable[[], None]:
-    def never_called() -> None:
-        raise AssertionError("LazyGroup puts the real command in its place")
-
-    return never_called
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

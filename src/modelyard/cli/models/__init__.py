@@ -1,0 +1,19 @@
+"""`modelyard models …`: one file per verb; only the one that was asked for is imported.
+
+To add a verb: a file here with one function, and its line in `VERBS`.
+"""
+
+from modelyard.cli.lazy import Entry, build_group
+
+VERBS: dict[str, Entry] = {
+    "list": Entry("modelyard.cli.models.list:list_versions", "List registered versions."),
+    "show": Entry(
+        "modelyard.cli.models.show:show", "Show one version: its facts, its files, its digest."
+    ),
+}
+
+app = build_group(
+    VERBS,
+    rich_markup_mode="markdown",
+    help="Look at, check, move and clean up registered versions.",
+)

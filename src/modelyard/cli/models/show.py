@@ -1,0 +1,52 @@
+"""`modelyard models show REF`"""
+
+from datetime import UTC, datetime
+from typing import Annotated
+
+import msgspec
+import typer
+
+from modelyard.cli.options import HomeOption, JsonOption, resolve_home
+from modelyard.cli.output import human_bytes, human_count, print_json
+from modelyard.cli.presentation import version_facts
+from modelyard.registry.registry import Registry
+
+
+def show(
+    ref: Annotated[
+        str,
+        typer.Argument(metavar="REF", help="NAME, NAME:3, NAME@ALIAS or NAME@sha256:…"),
+    ],
+    home: HomeOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show one version: its facts, its files, its digest."""
+    version = Registry(resolve_home(home)).get(ref)
+    files = [msgspec.to_builtins(entry) for entry in version.manifest.files]
+    if as_json:
+        print_json({**version_facts(version), "files": files})
+        return
+    facts = version.facts
+    context = f"{facts.context_length} tokens" if facts.context_length else "not stated"
+    registered = datetime.fromtimestamp(version.created_at, UTC)
+    lines = {
+        "quarantined": version.quarantined,
+        "aliases": ", ".join(version.aliases),
+        "parent": version.parent or "",
+        "architecture": facts.architecture,
+        "parameters": f"{human_count(facts.parameters)} ({facts.parameters:,})",
+        "format": f"{facts.format}, mostly {facts.dtype}",
+        "context": context,
+        "chat template": "yes" if facts.chat_template else "no",
+        "licence": facts.licence or "not stated",
+        "size": human_bytes(version.size_bytes),
+        "registered": f"{registered:%Y-%m-%d %H:%M:%S} UTC",
+        **{name: f"{value:g}" for name, value in version.metrics.items()},
+    }
+    print(f"{version.name}:{version.version}\n{version.digest}")
+    for label, text in lines.items():
+        if text:
+            print(f"  {label:<14}{text}")
+    print("files")
+    for entry in version.manifest.files:
+        print(f"  {entry.sha256[:12]}  {human_bytes(entry.size_bytes):>9}  {entry.path}")
