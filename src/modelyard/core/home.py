@@ -5,8 +5,12 @@ HOME/
   secrets/{admin,gateway}.token   mode 0600
   blobs/sha256/ab/abcd…       file contents by SHA-256, read-only
   manifests/abcd….json        canonical manifests by digest
+  signatures/abcd…/KEY.json   signatures of a manifest's files, by key
+  downloads/                  what is being fetched from a hub
   versions/NAME/3.json        which manifest a version number names
   quarantine/abcd….json       blobs found damaged, and why
+  pins/HOLDER.json            versions in use by a controller
+  registry.lock               held by who adds or reads bytes, alone by who removes them
   aliases.jsonl               alias journal, append-only
   forms/abcd….gguf.json       provenance of derived forms
   trees/abcd…/                materialised versions
@@ -48,12 +52,28 @@ class Home(msgspec.Struct, frozen=True):
         return self.root / "manifests"
 
     @property
+    def signatures(self) -> Path:
+        return self.root / "signatures"
+
+    @property
+    def downloads(self) -> Path:
+        return self.root / "downloads"
+
+    @property
     def versions(self) -> Path:
         return self.root / "versions"
 
     @property
     def quarantine(self) -> Path:
         return self.root / "quarantine"
+
+    @property
+    def pins(self) -> Path:
+        return self.root / "pins"
+
+    @property
+    def registry_lock(self) -> Path:
+        return self.root / "registry.lock"
 
     @property
     def alias_journal(self) -> Path:
