@@ -10,6 +10,7 @@ written again, and a stored blob that no longer has its bytes is noticed and rep
 
 import os
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Protocol
 
@@ -53,6 +54,12 @@ class BlobStore(Protocol):
     def verify(self, sha256: str, *, progress: Progress | None = None) -> bool:
         """Hash the stored bytes; False when they are damaged or absent."""
 
+    def stored(self) -> Iterator[Blob]:
+        """Every stored blob, whole or damaged, in no order."""
+
+    def remove(self, sha256: str) -> None:
+        """Give the bytes back; only for who holds the registry alone. Raises OSError."""
+
 
 class LocalBlobStore:
     """Blobs in a folder of this machine."""
@@ -95,6 +102,17 @@ class LocalBlobStore:
             return hash_file(path, report)[0] == sha256
         except (FileNotFoundError, InvalidRequest):
             return False
+
+    def stored(self) -> Iterator[Blob]:
+        folder = self._root / "sha256"
+        for shard in folder.iterdir() if folder.is_dir() else ():
+            for path in shard.iterdir():
+                yield Blob(path.name, path.lstat().st_size)
+
+    def remove(self, sha256: str) -> None:
+        self.path(sha256).unlink(missing_ok=True)
+        with self._lock:
+            self._sizes = None
 
     def _sweep_once(self) -> None:
         with self._lock:
@@ -146,10 +164,8 @@ class LocalBlobStore:
         """Stored blobs by size, scanned once; `put` adds to it."""
         if self._sizes is None:
             self._sizes = {}
-            folder = self._root / "sha256"
-            for shard in folder.iterdir() if folder.is_dir() else ():
-                for path in shard.iterdir():
-                    self._sizes.setdefault(path.lstat().st_size, set()).add(path.name)
+            for blob in self.stored():
+                self._sizes.setdefault(blob.size_bytes, set()).add(blob.sha256)
         return self._sizes
 
 

@@ -57,6 +57,7 @@ class Lookup:
             created_at=record.created_at,
             aliases=tuple(sorted(a for a, v in aliases.items() if v == record.version)),
             parent=record.parent,
+            recipe=record.recipe,
             metrics=record.metrics,
             size_bytes=manifest.size_bytes,
             quarantined=reasons[0] if reasons else "",

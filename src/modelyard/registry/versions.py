@@ -1,13 +1,16 @@
 """Version records: which content a number of a name stands for. Written once, never changed.
 
     VERSIONS/NAME/3.json            the record
+    VERSIONS/NAME/3.removed         version 3 was taken out: by whom, when and why
     VERSIONS/NAME/.unmirrored-…     the catalogue lacks something of NAME; see catalogue.py
 
 A record is linked to the first free number, which fails when another process was there first:
-numbers are unique without a lock, and a record is visible whole or not at all.
+numbers are unique without a lock, and a record is visible whole or not at all. The record of a
+version that was taken out stays, for the history; its number is never given again.
 """
 
 import contextlib
+import os
 import secrets
 from collections.abc import Sequence
 from pathlib import Path
@@ -21,6 +24,20 @@ from modelyard.registry.staging import Staging, make_folder, publish_bytes
 
 RECORD_FORMAT = 1
 _UNMIRRORED = ".unmirrored-"
+_RECORD, _REMOVED = ".json", ".removed"
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a version was made from its parent, so that it can be made again."""
+
+    kind: str
+    """`quantize`, `prune`, `distill`, `finetune`, … in one word."""
+    tool: str = ""
+    """What did it, with its release."""
+    options: dict[str, str | int | float | bool | None] = {}
+    seed: int | None = None
+    data_digest: str | None = None
+    """`sha256:…` of the data it was made with."""
 
 
 class VersionRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,8 +56,19 @@ class VersionRecord(msgspec.Struct, frozen=True, kw_only=True):
     facts: ModelFacts
     parent: str | None = None
     """Digest of the version that this one was made from."""
+    recipe: Recipe | None = None
+    """How it was made from its parent."""
     metrics: dict[str, float] = {}
     """Evaluation results that were given at registration."""
+
+
+class Removal(msgspec.Struct, frozen=True, kw_only=True):
+    """How a version was taken out."""
+
+    at: float
+    """Unix seconds."""
+    actor: str
+    reason: str = ""
 
 
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +83,7 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     """Unix seconds."""
     aliases: tuple[str, ...] = ()
     parent: str | None = None
+    recipe: Recipe | None = None
     metrics: dict[str, float] = {}
     size_bytes: int
     quarantined: str = ""
@@ -79,9 +108,19 @@ class VersionStore:
         return sorted(name for name in folders if self.numbers(name))
 
     def numbers(self, name: str) -> list[int]:
-        """Version numbers of `name`, ascending."""
-        files = (self._folder / name).glob("*.json")
-        return sorted(int(path.stem) for path in files if path.stem.isdecimal())
+        """Version numbers of `name`, ascending, without those that were taken out."""
+        added, removed = self._listed(name)
+        return sorted(added - removed)
+
+    def remove(self, name: str, version: int, removal: Removal) -> None:
+        """Take a version out for good; durable on return. Raises OSError."""
+        publish_bytes(
+            self._staging, self._path(name, version, _REMOVED), msgspec.json.encode(removal)
+        )
+
+    def removed(self, name: str) -> list[int]:
+        """Numbers of `name` that were taken out, ascending."""
+        return sorted(self._listed(name)[1])
 
     def get(self, name: str, version: int) -> VersionRecord:
         """Read a record; raises IntegrityError when it is not one."""
@@ -115,12 +154,12 @@ class VersionStore:
         """
         self._staging.sweep()
         while True:
-            numbers = self.numbers(record.name)
+            given, _ = self._listed(record.name)
             existing = self.find(record.name, record.digest)
             if existing is not None:
                 return existing, False
-            # Nothing was added since `numbers` were listed if the number is still free.
-            number = max(record.version, numbers[-1] + 1 if numbers else 1)
+            # Nothing was added since `given` were listed if the number is still free.
+            number = max(record.version, max(given, default=0) + 1)
             added = msgspec.structs.replace(record, version=number)
             with contextlib.suppress(FileExistsError):
                 target = self._path(record.name, number)
@@ -143,5 +182,15 @@ class VersionStore:
             marks.setdefault(mark.parent.name, []).append(mark)
         return dict(marks)
 
-    def _path(self, name: str, version: int) -> Path:
-        return self._folder / name / f"{version}.json"
+    def _listed(self, name: str) -> tuple[set[int], set[int]]:
+        """The numbers that were given, and those of them that were taken out."""
+        found: dict[str, set[int]] = {_RECORD: set(), _REMOVED: set()}
+        with contextlib.suppress(FileNotFoundError), os.scandir(self._folder / name) as entries:
+            for entry in entries:
+                stem, dot, ending = entry.name.partition(".")
+                if stem.isdecimal() and dot + ending in found:
+                    found[dot + ending].add(int(stem))
+        return found[_RECORD], found[_REMOVED]
+
+    def _path(self, name: str, version: int, ending: str = _RECORD) -> Path:
+        return self._folder / name / f"{version}{ending}"
