@@ -150,7 +150,7 @@ def installed(distribution: str) -> str | None:
 
 
 def engines() -> Iterator[Finding]:
-    """Engines that are here, and how to get those that are not."""
+    """The engine that Modelyard drives, and those that a later release will."""
     found = installed("xllamacpp")
     if found is None:
         yield Finding(
@@ -161,26 +161,12 @@ def engines() -> Iterator[Finding]:
         )
     else:
         yield Finding(check="Engine llama.cpp", mark="ok", detail=f"xllamacpp {found}")
-    others: tuple[tuple[str, tuple[str, ...], str], ...] = (
-        ("vLLM", ("vllm",), "pip install vllm (in an environment of its own)"),
-        ("SGLang", ("sglang",), "pip install 'sglang[all]' (in an environment of its own)"),
-        ("transformers", ("transformers", "torch"), "pip install 'modelyard[transformers]'"),
-    )
-    for name, packages, command in others:
-        yield _optional_engine(name, packages, command)
-
-
-def _optional_engine(name: str, packages: tuple[str, ...], command: str) -> Finding:
-    versions = {package: installed(package) for package in packages}
-    missing = [package for package, version in versions.items() if version is None]
-    on_path = shutil.which(packages[0])
-    if missing and on_path is None:
-        detail, next_step = f"not installed ({', '.join(missing)} missing); optional", command
-    elif missing:
-        detail, next_step = f"command at {on_path}", ""
-    else:
-        detail, next_step = ", ".join(f"{p} {v}" for p, v in versions.items()), ""
-    return Finding(check=f"Engine {name}", mark="ok", detail=detail, next_step=next_step)
+    for name, package in (("vLLM", "vllm"), ("SGLang", "sglang"), ("transformers", "transformers")):
+        version = installed(package)
+        here = "not installed" if version is None else f"{package} {version}"
+        yield Finding(
+            check=f"Engine {name}", mark="ok", detail=f"{here}; this release does not drive it yet"
+        )
 
 
 def catalogue() -> Finding:
