@@ -7,6 +7,10 @@
     controller:
       host: 127.0.0.1        address of the management API
       port: 8001
+    registry:
+      trust:
+        require_signed: false  true: only versions signed by one of these keys are served
+        public_keys: []        PEM files; a relative path begins at the folder of config.yaml
 
 An unknown key is an error: a misspelt setting must not be ignored.
 """
@@ -17,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -51,6 +55,29 @@ class ControllerSettings(BaseModel):
     port: int = Field(default=8001, ge=0, le=65535)
 
 
+class TrustSettings(BaseModel):
+    """Whose signatures count."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    require_signed: bool = False
+    public_keys: tuple[Path, ...] = ()
+
+    @model_validator(mode="after")
+    def _some_key_can_sign(self) -> "TrustSettings":
+        if self.require_signed and not self.public_keys:
+            raise ValueError("require_signed is true and public_keys is empty: nothing would pass")
+        return self
+
+
+class RegistrySettings(BaseModel):
+    """What holds for registered versions."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    trust: TrustSettings = TrustSettings()
+
+
 class Settings(BaseModel):
     """All settings."""
 
@@ -58,6 +85,7 @@ class Settings(BaseModel):
 
     gateway: GatewaySettings = GatewaySettings()
     controller: ControllerSettings = ControllerSettings()
+    registry: RegistrySettings = RegistrySettings()
 
 
 def load_settings(file: Path, flags: Mapping[str, Mapping[str, object]]) -> Settings:

@@ -6,6 +6,7 @@
     │   ├── InvalidConfig         400  a configuration or deployment file
     │   ├── Unauthenticated       401
     │   ├── Forbidden             403
+    │   ├── Untrusted             403  no trusted key signed the version
     │   ├── NotFound              404
     │   ├── MethodNotAllowed      405
     │   ├── RequestTimeout        408  the client did not send its request in time
@@ -86,6 +87,14 @@ class Forbidden(CallerError):
     status = 403
     type = "permission_error"
     code = "forbidden"
+
+
+class Untrusted(CallerError):
+    """The trust policy wants a signature by a trusted key; the version has none that holds."""
+
+    status = 403
+    type = "permission_error"
+    code = "untrusted"
 
 
 class NotFound(CallerError):

@@ -1,16 +1,20 @@
 """The registry: what a program and the command line use. Each capability is a file of its own."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 from modelyard.core.home import Home
 from modelyard.core.refs import Ref
+from modelyard.core.trust import TrustDecision, decide_trust
 from modelyard.registry.aliasing import Aliases
 from modelyard.registry.blobs import BlobStore
 from modelyard.registry.catalogue import Catalogue
 from modelyard.registry.integrity import Integrity
+from modelyard.registry.keys import read_public_keys
 from modelyard.registry.mirror import Mirror
 from modelyard.registry.progress import Progress
 from modelyard.registry.registration import Registrar, Registration
+from modelyard.registry.signing import Signature, Signatures
 from modelyard.registry.stores import home_of, open_stores
 from modelyard.registry.versions import ModelVersion
 
@@ -36,6 +40,7 @@ class Registry:
         self._registrar = Registrar(self._stores, mirror)
         self._integrity = Integrity(self._stores)
         self._aliases = Aliases(self._stores, mirror)
+        self._signatures = Signatures(self.home.signatures)
 
     def get(self, ref: str | Ref) -> ModelVersion:
         """Look a version up; `name` alone is the newest. No network, no MLflow.
@@ -84,3 +89,22 @@ class Registry:
         Raises NotFound, InvalidRequest, StorageError.
         """
         return self._aliases.set(ref, alias, reason)
+
+    def sign(self, ref: str | Ref, key: Path, *, password: bytes | None = None) -> Signature:
+        """Sign a version's files with a private key (PEM, elliptic curve); reads no weights.
+
+        Raises NotFound, InvalidRequest (the key can't sign), IntegrityError, StorageError.
+        """
+        return self._signatures.sign(self.get(ref), key, password)
+
+    def trust(
+        self, ref: str | Ref, public_keys: Iterable[Path], *, require_signed: bool = False
+    ) -> TrustDecision:
+        """Say whether a version may be served, by its signatures with one of `public_keys` (PEM).
+
+        Reads no weights: `verify` and `load` hash them. Raises NotFound, InvalidRequest (a key
+        that can't be read), IntegrityError.
+        """
+        version = self.get(ref)
+        checks = self._signatures.check(version, read_public_keys(public_keys))
+        return decide_trust(str(version), checks, require_signed=require_signed)
