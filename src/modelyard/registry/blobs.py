@@ -3,21 +3,26 @@
     ROOT/sha256/ab/abcd…    contents, mode 0444
     ROOT/staging/           files being written; see staging.py for how a dead writer's are found
 
-`put` reads a source once, hashing while it copies. Where a stored blob of the same size begins
-with the same bytes, the source is compared with it instead of being copied: what is whole is not
-written again, and a stored blob that no longer has its bytes is noticed and replaced.
+A source is read once and hashed while it is copied. Large files are flushed and published one by
+one, each continued where a killed writer left it; the others in batches with one flush for all.
 """
 
+import contextlib
+import errno
 import os
-import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import msgspec
 
 from modelyard.core.errors import InvalidRequest
-from modelyard.registry.progress import Progress
+from modelyard.registry.batches import Batch, batch
+from modelyard.registry.filesystem import reflink
+from modelyard.registry.likeness import SizeIndex, sample
+from modelyard.registry.linking import check_linkable
+from modelyard.registry.parallel import each
+from modelyard.registry.progress import Cancelled, Progress, Tally
 from modelyard.registry.reading import (
     CHUNK_BYTES,
     OpenFile,
@@ -26,10 +31,14 @@ from modelyard.registry.reading import (
     storage_error,
     stream,
 )
-from modelyard.registry.staging import Staging, publish_bytes
+from modelyard.registry.source import SourceFile
+from modelyard.registry.staging import Staging, make_folder, publish_bytes
 
-_SAMPLES = 8
-_SAMPLE_BYTES = 4096
+LARGE_BYTES = 64 * 1024 * 1024
+"""From here on a file is flushed by itself and can be continued."""
+_BATCH_FILES = 4096
+_BATCH_BYTES = 4 * LARGE_BYTES
+_SLICE = 32
 
 
 class Blob(msgspec.Struct, frozen=True):
@@ -43,10 +52,21 @@ class BlobStore(Protocol):
     """Where contents lie, by SHA-256."""
 
     def put(self, source: Path, *, progress: Progress | None = None) -> Blob:
-        """Store a file's bytes; the same bytes again change nothing.
+        """Store a file's bytes; the same bytes again repair what is stored, or change nothing.
 
         Raises InvalidRequest (unreadable), Conflict (it changed meanwhile), StorageError.
         """
+
+    def put_all(
+        self,
+        files: Sequence[SourceFile],
+        tally: Tally,
+        *,
+        link: bool = False,
+        suspects: Collection[str] = (),
+    ) -> list[Blob]:
+        """Store many files, in their order. What is stored already is trusted to be whole, but
+        for `suspects` (SHA-256). `link`: take them in without a copy. Raises as `put`."""
 
     def path(self, sha256: str) -> Path:
         """Where the contents lie, or would lie."""
@@ -67,30 +87,57 @@ class LocalBlobStore:
     def __init__(self, root: Path) -> None:
         self._root = root
         self._staging = Staging(root / "staging")
-        self._lock = threading.Lock()
-        self._sizes: dict[int, set[str]] | None = None
-        self._swept = False
+        self._sizes = SizeIndex(lambda: ((b.sha256, b.size_bytes) for b in self.stored()))
 
     def path(self, sha256: str) -> Path:
         return self._root / "sha256" / sha256[:2] / sha256
 
     def put(self, source: Path, *, progress: Progress | None = None) -> Blob:
-        with OpenFile(source) as file:
+        with self._storing(source.name), OpenFile(source) as file:
 
             def report(done: int) -> None:
                 if progress is not None:
                     progress(source.name, done, file.size_bytes)
 
-            try:
-                self._sweep_once()
-                if file.size_bytes <= CHUNK_BYTES:
-                    return self._put_small(file, report)
-                blob = self._reuse(file, report) or self._copy(file, report)
-            except OSError as error:
-                raise storage_error(error, f"copying {source.name}", self._root) from error
-        with self._lock:
-            self._by_size().setdefault(blob.size_bytes, set()).add(blob.sha256)
-        return blob
+            self._staging.sweep()
+            if file.size_bytes <= CHUNK_BYTES:
+                return self._put_small(file, report)
+            return self._equal(file, report) or self._copy(file, report)
+
+    def put_all(
+        self,
+        files: Sequence[SourceFile],
+        tally: Tally,
+        *,
+        link: bool = False,
+        suspects: Collection[str] = (),
+    ) -> list[Blob]:
+        whole = _Whole(self, suspects)
+        large = [] if link else [file for file in files if file.size_bytes >= LARGE_BYTES]
+        large.sort(key=lambda file: -file.size_bytes)  # the longest first: cores end together
+        others = [file for file in files if link or file.size_bytes < LARGE_BYTES]
+
+        def put_large(file: SourceFile) -> Blob:
+            report = _report(tally, file)
+            with self._storing(file.path), OpenFile(file.location) as opened:
+                return self._recognised(opened, whole, report) or self._copy(opened, report)
+
+        with self._storing("the files"):
+            make_folder(self._root)
+            if link:
+                check_linkable(files, self._root)
+            self._staging.sweep(keep=_samples(large))
+        try:
+            blobs = dict(zip((f.path for f in large), each(put_large, large, tally), strict=True))
+            for group in _groups(others):
+                blobs |= self._put_group(group, tally, whole, link)
+        except KeyboardInterrupt:  # what is half done is continued by the next attempt
+            raise
+        except BaseException:
+            self._staging.sweep()
+            raise
+        self._staging.sweep()
+        return [blobs[file.path] for file in files]
 
     def verify(self, sha256: str, *, progress: Progress | None = None) -> bool:
         path = self.path(sha256)
@@ -106,48 +153,104 @@ class LocalBlobStore:
     def stored(self) -> Iterator[Blob]:
         folder = self._root / "sha256"
         for shard in folder.iterdir() if folder.is_dir() else ():
-            for path in shard.iterdir():
-                yield Blob(path.name, path.lstat().st_size)
+            with os.scandir(shard) as entries:
+                for entry in entries:
+                    yield Blob(entry.name, entry.stat(follow_symlinks=False).st_size)
 
     def remove(self, sha256: str) -> None:
         self.path(sha256).unlink(missing_ok=True)
-        with self._lock:
-            self._sizes = None
+        self._sizes.forget()
 
-    def _sweep_once(self) -> None:
-        with self._lock:
-            if not self._swept:
-                self._staging.sweep()
-                self._swept = True
+    @contextlib.contextmanager
+    def _storing(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise storage_error(error, f"copying {what}", self._root) from error
+
+    def _put_group(
+        self, group: list[SourceFile], tally: Tally, whole: "_Whole", link: bool
+    ) -> dict[str, Blob]:
+        """Store files with one flush for all of them."""
+        with self._storing(f"{len(group)} files"), batch(self._staging) as staged:
+
+            def put(files: list[SourceFile]) -> list[Blob]:
+                return [put_one(file) for file in files]
+
+            def put_one(file: SourceFile) -> Blob:
+                report = _report(tally, file)
+                with self._storing(file.path), OpenFile(file.location) as opened:
+                    if link:
+                        return _link(opened, staged, whole, report)
+                    if opened.size_bytes <= CHUNK_BYTES:
+                        return self._stage_small(opened, staged, report)
+                    return self._recognised(opened, whole, report) or _stage(opened, staged, report)
+
+            slices = [group[i : i + _SLICE] for i in range(0, len(group), _SLICE)]
+            blobs = [blob for part in each(put, slices, tally) for blob in part]
+            staged.publish(self.path)
+        for blob in blobs:
+            self._sizes.add(blob.sha256, blob.size_bytes)
+        return dict(zip((file.path for file in group), blobs, strict=True))
 
     def _copy(self, file: OpenFile, report: Report) -> Blob:
-        with self._staging.file() as staged:
-            sha256, size_bytes = stream(file, staged.write, report)
+        key = sample(file) if file.size_bytes >= LARGE_BYTES else ""
+        with self._staging.file(key, keep_on=(KeyboardInterrupt, Cancelled)) as staged:
+            self._require_space(file.size_bytes - os.fstat(staged.fd).st_size)
+            if reflink(file.fd, staged.fd):
+                # What is hashed is what is stored, whatever becomes of the source meanwhile.
+                with OpenFile(staged.path) as clone:
+                    sha256, size_bytes = stream(clone, None, report)
+            else:
+                sha256, size_bytes = stream(file, staged.write, report)
             file.check_unchanged(size_bytes)
             staged.publish(self.path(sha256))
+        self._sizes.add(sha256, size_bytes)
         return Blob(sha256, size_bytes)
+
+    def _require_space(self, size_bytes: int) -> None:
+        """Fail before hours of copying, not after them."""
+        disk = os.statvfs(self._root)
+        free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+        if size_bytes > free * disk.f_frsize:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _put_small(self, file: OpenFile, report: Report) -> Blob:
-        """Store a file that fits into one buffer: nothing is written when it is there."""
-        contents: list[bytes] = []
-        sha256, size_bytes = stream(file, lambda view: contents.append(bytes(view)), report)
-        file.check_unchanged(size_bytes)
-        data = b"".join(contents)
-        target = self.path(sha256)
-        if not target.is_file() or target.read_bytes() != data:
-            publish_bytes(self._staging, target, data)
-        return Blob(sha256, size_bytes)
+        blob, data = _read_small(file, report)
+        if not self._holds(blob, data):
+            publish_bytes(self._staging, self.path(blob.sha256), data)
+        return blob
 
-    def _reuse(self, file: OpenFile, report: Report) -> Blob | None:
+    def _stage_small(self, file: OpenFile, staged: Batch, report: Report) -> Blob:
+        blob, data = _read_small(file, report)
+        if not self._holds(blob, data):
+            staged.add(blob.sha256, data)
+        return blob
+
+    def _holds(self, blob: Blob, data: bytes) -> bool:
+        try:
+            return self.path(blob.sha256).read_bytes() == data
+        except OSError:  # absent, or a disk that fails to give it back: written anew
+            return False
+
+    def _recognised(self, file: OpenFile, whole: "_Whole", report: Report) -> Blob | None:
+        """Return the stored blob that `file` equals, by its hash; None when it has to be copied."""
+        wanted = self._alike(file)
+        if not wanted:
+            return None
+        sha256, size_bytes = stream(file, None, report)
+        file.check_unchanged(size_bytes)
+        blob = Blob(sha256, size_bytes)
+        if whole.has(blob):
+            return blob
+        file.rewind()
+        return None
+
+    def _equal(self, file: OpenFile, report: Report) -> Blob | None:
         """Return the stored blob that equals `file` byte for byte, or None."""
-        with self._lock:
-            candidates = sorted(self._by_size().get(file.size_bytes, ()))
-        samples = _samples(file) if candidates else ()
-        for sha256 in candidates:
+        for sha256 in self._alike(file):
             try:
                 with OpenFile(self.path(sha256)) as stored:
-                    if _samples(stored) != samples:
-                        continue
                     found, size_bytes = stream(file, _Same(stored), report)
             except (_Differs, InvalidRequest):
                 # InvalidRequest: the stored blob can't be read; should it be the source, then the
@@ -160,13 +263,31 @@ class LocalBlobStore:
             file.rewind()
         return None
 
-    def _by_size(self) -> dict[int, set[str]]:
-        """Stored blobs by size, scanned once; `put` adds to it."""
-        if self._sizes is None:
-            self._sizes = {}
-            for blob in self.stored():
-                self._sizes.setdefault(blob.size_bytes, set()).add(blob.sha256)
-        return self._sizes
+    def _alike(self, file: OpenFile) -> list[str]:
+        candidates = self._sizes.of_size(file.size_bytes)
+        mine = sample(file) if candidates else ""
+        alike = []
+        for sha256 in candidates:
+            with contextlib.suppress(InvalidRequest, OSError), OpenFile(self.path(sha256)) as blob:
+                if sample(blob) == mine:
+                    alike.append(sha256)
+        return alike
+
+
+class _Whole:
+    """Which stored blobs are trusted to have their bytes."""
+
+    def __init__(self, store: LocalBlobStore, suspects: Collection[str]) -> None:
+        self._store = store
+        self._suspects = suspects
+
+    def has(self, blob: Blob) -> bool:
+        """Whether it is stored, with its size, and not suspect."""
+        try:
+            size_bytes = self._store.path(blob.sha256).lstat().st_size
+        except FileNotFoundError:
+            return False
+        return size_bytes == blob.size_bytes and blob.sha256 not in self._suspects
 
 
 class _Differs(Exception):
@@ -181,17 +302,57 @@ class _Same:
         self._buffer = bytearray()
 
     def __call__(self, view: memoryview) -> None:
-        if len(self._buffer) < len(view):
+        if len(self._buffer) != len(view):
             self._buffer = bytearray(len(view))
-        # The buffer is as long as the longest chunk; the last one is shorter.
-        mine = self._buffer if len(self._buffer) == len(view) else bytearray(len(view))
-        if self._stored.read_into(mine) != len(view) or mine != view:
+        if self._stored.read_into(self._buffer) != len(view) or self._buffer != view:
             raise _Differs
 
 
-def _samples(file: OpenFile) -> tuple[bytes, ...]:
-    """A few pages over the file's length; most files of one size differ in one of them."""
-    return tuple(
-        os.pread(file.fd, _SAMPLE_BYTES, file.size_bytes * place // _SAMPLES)
-        for place in range(_SAMPLES)
-    )
+def _link(file: OpenFile, staged: Batch, whole: _Whole, report: Report) -> Blob:
+    sha256, size_bytes = stream(file, None, report)
+    blob = Blob(sha256, size_bytes)
+    if not whole.has(blob):
+        staged.link(sha256, file.fd, file.path)
+    file.check_unchanged(size_bytes)
+    return blob
+
+
+def _stage(file: OpenFile, staged: Batch, report: Report) -> Blob:
+    with staged.file() as target:
+        sha256, size_bytes = stream(file, target.write, report)
+        file.check_unchanged(size_bytes)
+        target.keep(sha256)
+    return Blob(sha256, size_bytes)
+
+
+def _read_small(file: OpenFile, report: Report) -> tuple[Blob, bytes]:
+    contents: list[bytes] = []
+    sha256, size_bytes = stream(file, lambda view: contents.append(bytes(view)), report)
+    file.check_unchanged(size_bytes)
+    return Blob(sha256, size_bytes), b"".join(contents)
+
+
+def _report(tally: Tally, file: SourceFile) -> Report:
+    part = tally.part(file.path)
+    return lambda done: part(file.path, done, file.size_bytes)
+
+
+def _samples(files: Sequence[SourceFile]) -> set[str]:
+    found = set()
+    for file in files:
+        with OpenFile(file.location) as opened:
+            found.add(sample(opened))
+    return found
+
+
+def _groups(files: Sequence[SourceFile]) -> list[list[SourceFile]]:
+    """Cut into batches that are bounded in files and bytes: what a kill costs at most."""
+    groups: list[list[SourceFile]] = []
+    size_bytes = 0
+    for file in files:
+        if not groups or len(groups[-1]) >= _BATCH_FILES or size_bytes >= _BATCH_BYTES:
+            groups.append([])
+            size_bytes = 0
+        groups[-1].append(file)
+        size_bytes += file.size_bytes
+    return groups

@@ -7,8 +7,9 @@ docs/manifest.md specifies the canonical form.
 """
 
 import hashlib
+import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -18,7 +19,7 @@ from modelyard.core.refs import DIGEST_PREFIX
 from modelyard.registry.staging import Staging, publish_bytes
 
 MANIFEST_FORMAT = 1
-_FORBIDDEN_IN_NAMES = {"\\", "\x7f"}
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
 _MAX_PATH_BYTES = 1024
 
 
@@ -65,10 +66,8 @@ def check_paths(paths: Iterable[str]) -> None:
     seen: dict[str, str] = {}
     for path in paths:
         check_path(path)
-        parts = path.split("/")
         # Folders collide as files do: `A/x` and `a/y` share one folder there.
-        for depth in range(1, len(parts) + 1):
-            prefix = "/".join(parts[:depth])
+        for prefix in _prefixes(path):
             other = seen.setdefault(_folded(prefix), prefix)
             if other != prefix:
                 raise InvalidRequest(
@@ -81,7 +80,7 @@ def check_path(path: str) -> str:
     """Return `path`; raise InvalidRequest unless it is relative, clean and printable."""
     parts = path.split("/")
     clean = not any(part in ("", ".", "..") for part in parts)
-    printable = not any(char < " " or char in _FORBIDDEN_IN_NAMES for char in path)
+    printable = not _FORBIDDEN.search(path)
     try:
         short = len(path.encode()) <= _MAX_PATH_BYTES
     except UnicodeEncodeError:
@@ -135,5 +134,16 @@ class ManifestStore:
         return manifest
 
 
+def _prefixes(path: str) -> Iterator[str]:
+    """The path and the folders that it lies in."""
+    end = path.find("/")
+    while end >= 0:
+        yield path[:end]
+        end = path.find("/", end + 1)
+    yield path
+
+
 def _folded(path: str) -> str:
+    if path.isascii():
+        return path.lower()
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", path).casefold())

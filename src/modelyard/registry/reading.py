@@ -3,6 +3,7 @@
 import hashlib
 import os
 import stat
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -10,7 +11,8 @@ from types import TracebackType
 
 from modelyard.core.errors import Conflict, InvalidRequest, StorageError
 
-CHUNK_BYTES = 4 * 1024 * 1024
+CHUNK_BYTES = 1024 * 1024
+_BUFFERS = 4
 Sink = Callable[[memoryview], None]
 Report = Callable[[int], None]
 """Told the bytes done so far."""
@@ -80,7 +82,7 @@ class OpenFile:
 def stream(file: OpenFile, sink: Sink | None, report: Report | None) -> tuple[str, int]:
     """Read `file` to its end; return the hexadecimal SHA-256 and the number of bytes.
 
-    One thread hashes a buffer while this one fills the other and hands it to `sink`: two buffers,
+    One thread hashes buffers while this one fills others and hands them to `sink`: a few buffers,
     whatever the file's size. hashlib, read and write let go of the interpreter's lock.
     """
     digest = hashlib.sha256()
@@ -92,15 +94,16 @@ def stream(file: OpenFile, sink: Sink | None, report: Report | None) -> tuple[st
             if report:
                 report(done)
         return digest.hexdigest(), done
-    buffers = (bytearray(CHUNK_BYTES), bytearray(CHUNK_BYTES))
-    hashing: Future[None] | None = None
-    turn = 0
+    free = [bytearray(CHUNK_BYTES) for _ in range(_BUFFERS)]
+    hashing: deque[tuple[Future[None], bytearray]] = deque()
     with ThreadPoolExecutor(1, thread_name_prefix="sha256") as hasher:
-        while count := file.read_into(buffers[turn]):
-            view = memoryview(buffers[turn])[:count]
-            if hashing is not None:
-                hashing.result()
-            hashing = hasher.submit(digest.update, view)
+        while True:
+            buffer = free.pop() if free else _hashed(hashing)
+            count = file.read_into(buffer)
+            if count == 0:
+                break
+            view = memoryview(buffer)[:count]
+            hashing.append((hasher.submit(digest.update, view), buffer))
             if sink:
                 sink(view)
             done += count
@@ -108,10 +111,16 @@ def stream(file: OpenFile, sink: Sink | None, report: Report | None) -> tuple[st
                 report(done)
             if done > file.size_bytes:  # somebody appends; `check_unchanged` will tell
                 break
-            turn = 1 - turn
-        if hashing is not None:
-            hashing.result()
+        while hashing:
+            _hashed(hashing)
     return digest.hexdigest(), done
+
+
+def _hashed(hashing: "deque[tuple[Future[None], bytearray]]") -> bytearray:
+    """Wait for the oldest buffer."""
+    done, buffer = hashing.popleft()
+    done.result()
+    return buffer
 
 
 def hash_file(path: Path, report: Report | None = None) -> tuple[str, int]:

@@ -7,7 +7,7 @@ leaves either the whole version or none. What was stored before the kill is reus
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -16,10 +16,9 @@ from modelyard.core.refs import check_name
 from modelyard.registry.facts import read_facts
 from modelyard.registry.manifest import FileEntry, build_manifest
 from modelyard.registry.mirror import Mirror
-from modelyard.registry.parallel import each
 from modelyard.registry.progress import Progress, Tally
 from modelyard.registry.reading import storage_error
-from modelyard.registry.source import SourceFile, scan
+from modelyard.registry.source import SourceFile, check_unchanged, scan
 from modelyard.registry.stores import Stores, actor
 from modelyard.registry.versions import ModelVersion, VersionRecord
 
@@ -41,7 +40,9 @@ class Registrar:
         self._stores = stores
         self._mirror = mirror
 
-    def register(self, name: str, path: Path | str, progress: Progress | None) -> Registration:
+    def register(
+        self, name: str, path: Path | str, progress: Progress | None, *, link: bool = False
+    ) -> Registration:
         """See `Registry.register`."""
         check_name(name)
         files = scan(Path(path))
@@ -50,7 +51,9 @@ class Registrar:
         warnings: list[str] = []
         with self._stores.in_use():
             try:
-                record, created = self._publish(name, path, files, warnings, progress)
+                entries = self._store(files, progress, link)
+                check_unchanged(Path(path), files)
+                record, created = self._publish(name, path, entries, warnings)
             except OSError as error:
                 home = self._stores.home.root
                 raise storage_error(error, f"registering {name}", home) from error
@@ -66,16 +69,13 @@ class Registrar:
         self,
         name: str,
         path: Path | str,
-        files: Iterable[SourceFile],
+        entries: Iterable[FileEntry],
         warnings: list[str],
-        progress: Progress | None,
     ) -> tuple[VersionRecord, bool]:
         stores = self._stores
-        manifest = build_manifest(self._store(files, progress))
+        manifest = build_manifest(entries)
         facts = read_facts({file.path: stores.blobs.path(file.sha256) for file in manifest.files})
         digest = stores.manifests.put(manifest)
-        for file in manifest.files:
-            stores.quarantine.lift(file.sha256)
         known = stores.records.find(name, digest)
         if known is not None:
             return known, False
@@ -91,12 +91,17 @@ class Registrar:
         )
         return stores.records.add(record)
 
-    def _store(self, files: Iterable[SourceFile], progress: Progress | None) -> list[FileEntry]:
-        files = list(files)
+    def _store(
+        self, files: Sequence[SourceFile], progress: Progress | None, link: bool
+    ) -> list[FileEntry]:
+        """Store the bytes. Those of blobs that are marked as damaged are written anew."""
+        quarantine = self._stores.quarantine
+        marked = quarantine.marked().keys()
         tally = Tally(progress, sum(file.size_bytes for file in files))
-
-        def put(file: SourceFile) -> FileEntry:
-            blob = self._stores.blobs.put(file.location, progress=tally.part(file.path))
-            return FileEntry(path=file.path, sha256=blob.sha256, size_bytes=blob.size_bytes)
-
-        return each(put, files, tally)
+        blobs = self._stores.blobs.put_all(files, tally, link=link, suspects=marked)
+        for sha256 in marked & {blob.sha256 for blob in blobs}:
+            quarantine.lift(sha256)
+        return [
+            FileEntry(path=file.path, sha256=blob.sha256, size_bytes=blob.size_bytes)
+            for file, blob in zip(files, blobs, strict=True)
+        ]

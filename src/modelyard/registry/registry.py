@@ -54,15 +54,21 @@ class Registry:
         return self._stores.lookup.versions(name)
 
     def register(
-        self, name: str, path: Path | str, *, progress: Progress | None = None
+        self,
+        name: str,
+        path: Path | str,
+        *,
+        link: bool = False,
+        progress: Progress | None = None,
     ) -> Registration:
         """Copy a folder (or one GGUF file) into the registry as the next version of `name`.
 
-        The same content again, under the same name, is no new version; it repairs damaged blobs.
+        The same content again, under the same name, is no new version; it repairs blobs that were
+        found damaged. `link`: take read-only files of the same file system in without a copy.
         Raises InvalidRequest (what is wrong with the files), Conflict (they changed meanwhile),
         StorageError (disk full, not permitted); nothing is registered then.
         """
-        return self._registrar.register(name, path, progress)
+        return self._registrar.register(name, path, progress, link=link)
 
     def verify(self, ref: str | Ref, *, progress: Progress | None = None) -> None:
         """Hash every stored byte of a version.

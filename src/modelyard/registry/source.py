@@ -6,13 +6,15 @@ the folder, or lead from a Hugging Face cache snapshot (…/snapshots/REVISION) 
 folder beside `snapshots`; every other link, and links to folders, are refused.
 """
 
+import contextlib
 import os
 import stat
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import msgspec
 
-from modelyard.core.errors import InvalidRequest
+from modelyard.core.errors import Conflict, InvalidRequest
 from modelyard.registry.manifest import check_paths
 
 IGNORED = frozenset(
@@ -34,26 +36,37 @@ class SourceFile(msgspec.Struct, frozen=True):
     location: Path
     """Where its bytes are: links are resolved."""
     size_bytes: int
+    mtime_ns: int
+    """When it was last written to; nanoseconds since 1970."""
 
 
 def scan(source: Path) -> tuple[SourceFile, ...]:
     """List what `source` holds, ordered by path; raises InvalidRequest."""
-    try:
-        root = source.resolve(strict=True)
-        mode = root.stat().st_mode
-        if stat.S_ISREG(mode):
-            files: tuple[SourceFile, ...] = (_single(source, root),)
-        elif stat.S_ISDIR(mode):
-            files = tuple(sorted(_walk(root), key=lambda file: file.path))
-        else:
-            raise InvalidRequest(
-                f"{source} is neither a folder nor a file",
-                next_step="give the folder that holds the weights, or a .gguf file",
-            )
+    with _readable(source):
+        files = _listed(source)
         check_paths(file.path for file in files)
         _require_weights(source, files)
         for file in files:
             _refuse_pickle(file)
+    return files
+
+
+def check_unchanged(source: Path, files: Sequence[SourceFile]) -> None:
+    """Raise Conflict when `source` no longer holds what `scan` found; InvalidRequest as it does."""
+    with _readable(source):
+        now = set(_listed(source))
+    if now != set(files):
+        differing = min(file.path for file in now.symmetric_difference(files))
+        raise Conflict(
+            f"{source} changed while it was read ({differing!r} did)",
+            next_step="wait until its writer is done, then run the same command again",
+        )
+
+
+@contextlib.contextmanager
+def _readable(source: Path) -> Iterator[None]:
+    try:
+        yield
     except FileNotFoundError as error:
         raise InvalidRequest(
             f"{error.filename or source} does not exist",
@@ -65,16 +78,28 @@ def scan(source: Path) -> tuple[SourceFile, ...]:
             f"{getattr(error, 'strerror', None) or error}",
             next_step="check that this user may read it",
         ) from error
-    return files
 
 
-def _single(source: Path, location: Path) -> SourceFile:
+def _listed(source: Path) -> tuple[SourceFile, ...]:
+    root = source.resolve(strict=True)
+    status = root.stat()
+    if stat.S_ISREG(status.st_mode):
+        return (_single(source, root, status),)
+    if stat.S_ISDIR(status.st_mode):
+        return tuple(sorted(_walk(root), key=lambda file: file.path))
+    raise InvalidRequest(
+        f"{source} is neither a folder nor a file",
+        next_step="give the folder that holds the weights, or a .gguf file",
+    )
+
+
+def _single(source: Path, location: Path, status: os.stat_result) -> SourceFile:
     if source.suffix.lower() == ".safetensors":
         raise InvalidRequest(
             f"{source} is one file of a model",
             next_step="register its folder: config.json and the tokenizer belong to it",
         )
-    return SourceFile(source.name, location, location.stat().st_size)
+    return SourceFile(source.name, location, status.st_size, status.st_mtime_ns)
 
 
 def _walk(root: Path) -> list[SourceFile]:
@@ -97,15 +122,17 @@ def _walk(root: Path) -> list[SourceFile]:
             if entry.is_dir(follow_symlinks=False):
                 waiting.append(Path(entry.path))
             else:
-                found.append(_file(root, Path(entry.path), allowed))
+                found.append(_file(root, entry, allowed))
     return found
 
 
-def _file(root: Path, path: Path, allowed: list[Path]) -> SourceFile:
-    name = path.relative_to(root).as_posix()
-    location = path.resolve(strict=True)
+def _file(root: Path, entry: "os.DirEntry[str]", allowed: list[Path]) -> SourceFile:
+    name = entry.path[len(str(root)) :].lstrip("/")
+    location = Path(entry.path)
+    if entry.is_symlink():
+        location = location.resolve(strict=True)
     status = location.stat()
-    if path.is_symlink() and not any(location.is_relative_to(folder) for folder in allowed):
+    if entry.is_symlink() and not any(location.is_relative_to(folder) for folder in allowed):
         raise InvalidRequest(
             f"{name!r} in {root} is a link that leads out of the folder, to {location}",
             next_step="put the file itself in its place",
@@ -113,7 +140,7 @@ def _file(root: Path, path: Path, allowed: list[Path]) -> SourceFile:
     if not stat.S_ISREG(status.st_mode):
         kind = "a link to a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
         raise InvalidRequest(f"{name!r} in {root} is {kind}", next_step="remove it from the folder")
-    return SourceFile(name, location, status.st_size)
+    return SourceFile(name, location, status.st_size, status.st_mtime_ns)
 
 
 def _require_weights(source: Path, files: tuple[SourceFile, ...]) -> None:

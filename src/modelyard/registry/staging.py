@@ -2,37 +2,65 @@
 
 A file is written under a temporary name in a staging folder of the same file system, flushed to
 the disk and then renamed (or linked, where the first to come wins) to its place. Its writer holds
-an `flock` on it: the kernel lets go when the process dies however it dies, so a file that nobody
-locks is a dead writer's leftover. No process ids are compared, so a recycled one, or another
-container's, can't be mistaken.
+an `flock` on it, or on the folder that it lies in: the kernel lets go when the process dies however
+it dies, so what nobody locks is a dead writer's leftover. No process ids are compared, so a
+recycled one, or another container's, can't be mistaken.
+
+A leftover is removed by the next sweep, or taken up: a file that was begun under a `key` is
+continued by the next one to write under that key.
 """
 
 import contextlib
 import fcntl
 import os
 import secrets
-from collections.abc import Iterator
+import shutil
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from modelyard.registry.filesystem import begin_writing
+
 READ_ONLY = 0o444
+_WRITE_AHEAD_BYTES = 16 * 1024 * 1024
 
 
 class StagedFile:
-    """One temporary file, open for writing and locked by this process."""
+    """One temporary file, open for writing and locked by this process.
+
+    What a leftover holds already is compared instead of written, as far as it is the same.
+    """
 
     def __init__(self, path: Path, fd: int) -> None:
         self.path = path
         self.fd = fd
+        self.reused_bytes = 0
+        """How many bytes a leftover spared."""
+        self._at = 0
+        self._begun = 0
+        self._continues = os.fstat(fd).st_size > 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write all of `data`; raises OSError."""
+        """Append all of `data`; raises OSError."""
         view = memoryview(data)
+        if self._continues:
+            if os.pread(self.fd, len(view), self._at) == view:
+                self._at += len(view)
+                self.reused_bytes = self._begun = self._at
+                return
+            self._continues = False
         while view:
-            view = view[os.write(self.fd, view) :]
+            count = os.pwrite(self.fd, view, self._at)
+            self._at += count
+            view = view[count:]
+        if self._at - self._begun >= _WRITE_AHEAD_BYTES:
+            begin_writing(self.fd, self._begun, self._at - self._begun)
+            self._begun = self._at
 
     def publish(self, target: Path, *, exclusive: bool = False) -> None:
         """Flush and put in place, read-only. `exclusive`: FileExistsError when `target` is there;
         otherwise it is replaced. Raises OSError."""
+        if self._at:
+            os.ftruncate(self.fd, self._at)  # a leftover may have been longer
         os.fchmod(self.fd, READ_ONLY)
         os.fsync(self.fd)
         make_folder(target.parent)
@@ -50,38 +78,94 @@ class Staging:
         self._folder = folder
 
     @contextlib.contextmanager
-    def file(self) -> Iterator[StagedFile]:
-        """A new temporary file; unless it was renamed into place it is gone afterwards."""
+    def file(
+        self, key: str = "", *, keep_on: tuple[type[BaseException], ...] = ()
+    ) -> Iterator[StagedFile]:
+        """A temporary file; unless it was renamed into place it is gone afterwards.
+
+        With a `key` (letters and digits), a leftover of the same key is continued; and the file
+        stays as one when it is left by an exception of a kind in `keep_on`.
+        """
         make_folder(self._folder)
-        path, fd = self._create()
+        path, fd = (self._adopt(key) if key else None) or self._create(key or str(os.getpid()))
+        kept = False
         try:
             yield StagedFile(path, fd)
+        except BaseException as error:
+            kept = bool(key) and isinstance(error, keep_on)
+            raise
         finally:
-            path.unlink(missing_ok=True)
+            if not kept:
+                path.unlink(missing_ok=True)
             os.close(fd)
 
-    def sweep(self) -> None:
-        """Remove what dead writers left."""
+    @contextlib.contextmanager
+    def folder(self) -> Iterator[tuple[Path, int]]:
+        """A temporary folder, locked, and its file descriptor; gone afterwards with its files."""
+        make_folder(self._folder)
+        while True:
+            path = self._folder / f"{os.getpid()}-{secrets.token_hex(8)}"
+            path.mkdir(mode=0o700)
+            fd = _locked_if_there(path)
+            if fd is not None:
+                break
+        try:
+            yield path, fd
+        finally:
+            shutil.rmtree(path, ignore_errors=True)
+            os.close(fd)
+
+    def sweep(self, keep: Collection[str] = ()) -> None:
+        """Remove what dead writers left, but for what was begun under the keys `keep`."""
         if not self._folder.is_dir():
             return
         for leftover in sorted(self._folder.iterdir()):
+            if leftover.name.partition(".")[0] in keep:
+                continue
             with contextlib.suppress(FileNotFoundError, BlockingIOError):
                 fd = os.open(leftover, os.O_RDONLY | os.O_CLOEXEC)
                 try:
                     fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                    leftover.unlink()
+                    if leftover.is_dir():
+                        shutil.rmtree(leftover)
+                    else:
+                        leftover.unlink()
                 finally:
                     os.close(fd)
 
-    def _create(self) -> tuple[Path, int]:
+    def _create(self, stem: str) -> tuple[Path, int]:
         while True:
-            path = self._folder / f"{os.getpid()}-{secrets.token_hex(8)}"
-            fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+            path = self._folder / f"{stem}.{secrets.token_hex(8)}"
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
             fcntl.flock(fd, fcntl.LOCK_EX)
             # A sweep may have taken it for a leftover between its creation and the lock.
             if os.fstat(fd).st_nlink > 0:
                 return path, fd
             os.close(fd)
+
+    def _adopt(self, key: str) -> tuple[Path, int] | None:
+        for path in sorted(self._folder.glob(f"{key}.*")):
+            with contextlib.suppress(FileNotFoundError, PermissionError):
+                fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                    if os.fstat(fd).st_nlink > 0:
+                        return path, fd
+                os.close(fd)
+        return None
+
+
+def _locked_if_there(folder: Path) -> int | None:
+    """Lock a folder that was just made; None when a sweep took it for a leftover before."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    fcntl.flock(fd, fcntl.LOCK_EX)
+    if folder.is_dir():
+        return fd
+    os.close(fd)
+    return None
 
 
 def publish_bytes(staging: Staging, target: Path, data: bytes, *, exclusive: bool = False) -> None:

@@ -6,7 +6,6 @@ by renames: what runs on it goes on.
 """
 
 import errno
-import fcntl
 import os
 import shutil
 import stat
@@ -15,11 +14,10 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 
 from modelyard.core.refs import DIGEST_PREFIX
+from modelyard.registry.filesystem import reflink
 from modelyard.registry.manifest import Manifest
 from modelyard.registry.staging import Staging, locked, make_folder
 
-_FICLONE = 0x40049409  # linux/fs.h: _IOW(0x94, 9, int)
-_NO_REFLINK = {errno.EOPNOTSUPP, errno.ENOTTY, errno.EXDEV, errno.EINVAL, errno.ENOSYS}
 _NO_LINK = {errno.EXDEV, errno.EMLINK, errno.EPERM, errno.EOPNOTSUPP}
 
 
@@ -62,8 +60,8 @@ class Trees:
 
     def _replace(self, target: Path, blob: Path) -> None:
         make_folder(target.parent)
-        with self._staging.file() as staged:
-            if _reflink(blob, staged.fd):
+        with self._staging.file() as staged, blob.open("rb") as source:
+            if reflink(source.fileno(), staged.fd):
                 staged.publish(target)
                 return
         hard = staged.path.with_name(f"{staged.path.name}.link")
@@ -80,17 +78,6 @@ class Trees:
         finally:
             # rename(2) of two links to one inode does nothing and leaves both.
             hard.unlink(missing_ok=True)
-
-
-def _reflink(blob: Path, fd: int) -> bool:
-    with blob.open("rb") as source:
-        try:
-            fcntl.ioctl(fd, _FICLONE, source.fileno())
-        except OSError as error:
-            if error.errno in _NO_REFLINK:
-                return False
-            raise
-    return True
 
 
 def _is_regular(path: Path) -> bool:
