@@ -112,3 +112,14 @@ def test_an_error_has_the_form_that_clients_read() -> None:
             "code": "rate_limit_exceeded",
         }
     }
+
+
+def test_an_engines_error_is_seen_and_null_is_none() -> None:
+    failed = read_answer(b'{"error": {"message": "out of memory"}}')
+    assert failed is not None
+    assert failed.failed
+    assert bytes(failed.error) == b'{"message": "out of memory"}'
+    for body in (b'{"error": null, "choices": []}', b"{}"):
+        view = read_answer(body)
+        assert view is not None
+        assert not view.failed

@@ -1,3 +1,4 @@
+import time
 from itertools import pairwise
 
 import pytest
@@ -51,3 +52,20 @@ def test_an_event_without_end_does_not_grow_memory() -> None:
 )
 def test_data_lines_are_joined(text: bytes, expected: bytes | None) -> None:
     assert data_of(text) == expected
+
+
+def test_a_burst_of_events_takes_time_in_proportion() -> None:
+    """A slow client's replica is read in large pieces: they must not hold up everybody else."""
+    burst = b"data: {}\n\n" * 50_000 + b"data: {"
+    for text in (burst, burst.replace(b"\n", b"\r\n")):
+        begun = time.perf_counter()
+        assert len(EventSplitter().feed(text)) == 50_000
+        assert time.perf_counter() - begun < 1
+
+
+def test_a_large_event_in_small_pieces_is_read_once() -> None:
+    splitter = EventSplitter()
+    assert not [one for _ in range(2000) for one in splitter.feed(b"x" * 100)]
+    assert splitter.feed(b"\r\n\r") == []
+    (whole,) = splitter.feed(b"\n")
+    assert len(whole) == 200_004

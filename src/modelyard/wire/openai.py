@@ -8,8 +8,14 @@ from typing import Any
 
 import msgspec
 
-from modelyard.core.errors import InvalidRequest, ModelyardError
+from modelyard.core.errors import InvalidRequest, ModelyardError, UpstreamError
 from modelyard.core.routes import Operation
+
+MAX_TOKENS = 2**53
+"""Over any count of tokens, and exact in every JSON reader."""
+
+
+_NULL = msgspec.Raw(b"null")
 
 
 class StreamOptions(msgspec.Struct):
@@ -46,10 +52,16 @@ class Usage(msgspec.Struct):
     prompt_tokens_details: dict[str, Any] | None = None
 
     @property
+    def possible(self) -> bool:
+        """Whether these are counts: what is billed must not be what a broken engine made up."""
+        counts = (self.prompt_tokens, self.completion_tokens, self.cached_tokens)
+        return all(count is None or 0 <= count <= MAX_TOKENS for count in counts)
+
+    @property
     def cached_tokens(self) -> int | None:
         """Prompt tokens that the engine had in its cache."""
         found = (self.prompt_tokens_details or {}).get("cached_tokens")
-        return found if isinstance(found, int) else None
+        return found if type(found) is int else None
 
 
 class Choice(msgspec.Struct):
@@ -61,7 +73,13 @@ class AnswerView(msgspec.Struct):
 
     choices: list[Choice] = []
     usage: Usage | None = None
-    error: msgspec.Raw | None = None
+    error: msgspec.Raw = _NULL
+    """As it came. Not `Raw | None`: msgspec reads that as None alone, and refuses an error."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether the engine says that it failed, with whatever status."""
+        return self.error != _NULL
 
 
 class ChatAnswer(msgspec.Struct):
@@ -77,20 +95,15 @@ class ChatAnswer(msgspec.Struct):
     choices: list[Choice]
     usage: Usage | None = None
 
-    @property
-    def text(self) -> str:
-        """The first choice's text."""
-        first = self.choices[0]
-        if first.message is not None:
-            return first.message.content or ""
-        return first.text or ""
-
 
 _VIEWS: dict[Operation, msgspec.json.Decoder[Any]] = {
     "chat": msgspec.json.Decoder(ChatView),
     "completions": msgspec.json.Decoder(CompletionView),
 }
 _ANY_VIEW: msgspec.json.Decoder[RequestView] = msgspec.json.Decoder(RequestView)
+_FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_OPTIONS = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+_TEXT_ANSWER = msgspec.json.Decoder(ChatAnswer)
 _ANSWER: msgspec.json.Decoder[AnswerView] = msgspec.json.Decoder(AnswerView)
 
 
@@ -103,7 +116,7 @@ def read_request(operation: Operation, body: bytes) -> RequestView:
     try:
         view: RequestView = _VIEWS.get(operation, _ANY_VIEW).decode(body)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(f"the request's body is not valid: {error}") from None
+        raise not_valid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the request's body is not JSON: {error}") from None
     if isinstance(view, ChatView) and not view.messages:
@@ -111,6 +124,11 @@ def read_request(operation: Operation, body: bytes) -> RequestView:
     if isinstance(view, CompletionView) and not bytes(view.prompt):
         raise InvalidRequest("`prompt` is missing", param="prompt")
     return view
+
+
+def not_valid(error: msgspec.ValidationError) -> InvalidRequest:
+    """The caller's error for a body of another form; msgspec names fields that it does not know."""
+    return InvalidRequest(f"the request's body is not valid: {str(error)[:300]}")
 
 
 def read_answer(body: bytes) -> AnswerView | None:
@@ -121,16 +139,27 @@ def read_answer(body: bytes) -> AnswerView | None:
         return None
 
 
+def read_text(body: bytes) -> str:
+    """The text of an answer's first choice; raise UpstreamError when there is none."""
+    try:
+        first = _TEXT_ANSWER.decode(body).choices[0]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError, IndexError) as error:
+        raise UpstreamError(f"the replica's answer has no text: {error}") from None
+    return (first.message.content if first.message is not None else first.text) or ""
+
+
 def ask_for_usage(view: RequestView, body: bytes) -> bytes:
     """The body of a streaming request, changed so that the engine states usage in a last chunk."""
     if view.stream_options is None and b'"stream_options"' not in body:
         return b'{"stream_options":{"include_usage":true},' + body[body.index(b"{") + 1 :]
-    return with_fields(body, {"stream_options": {"include_usage": True}})
+    asked = _FIELDS.decode(body).get("stream_options", b"null")
+    options = (_OPTIONS.decode(asked) or {}) | {"include_usage": msgspec.Raw(b"true")}
+    return with_fields(body, {"stream_options": options})
 
 
 def with_fields(body: bytes, fields: dict[str, Any]) -> bytes:
-    """The body with some of its fields replaced."""
-    return msgspec.json.encode(msgspec.json.decode(body) | fields)
+    """The body with some of its fields replaced, and the bytes of all others as they came."""
+    return msgspec.json.encode(_FIELDS.decode(body) | fields)
 
 
 def error_body(error: ModelyardError) -> bytes:

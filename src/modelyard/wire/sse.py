@@ -1,6 +1,9 @@
 """Server-sent events, as far as a relay has to know them (WHATWG HTML, section 9.2)."""
 
+import re
+
 DONE = b"[DONE]"
+_END = re.compile(rb"\n\r?\n")
 
 
 class EventSplitter:
@@ -25,15 +28,14 @@ class EventSplitter:
         """Take the next bytes; return the events they complete, each with its empty line."""
         if not self._rest and _is_one_event(chunk):
             return [chunk]  # the common case: one write of the engine, one event
+        # An end may lie across the border: its three bytes, less the one that is new.
+        known = max(len(self._rest) - 2, 0)
         text = self._rest + chunk
         events = []
         begin = 0
-        while True:
-            end = _event_end(text, begin)
-            if end < 0:
-                break
-            events.append(text[begin:end])
-            begin = end
+        for found in _END.finditer(text, known):
+            events.append(text[begin : found.end()])
+            begin = found.end()
         self._rest = text[begin:]
         if len(self._rest) > self._limit_bytes:
             raise ValueError(f"an event is larger than {self._limit_bytes} bytes")
@@ -43,16 +45,6 @@ class EventSplitter:
 def _is_one_event(chunk: bytes) -> bool:
     end = chunk.find(b"\n\n")
     return end >= 0 and end == len(chunk) - 2 and b"\r" not in chunk
-
-
-def _event_end(text: bytes, begin: int) -> int:
-    lf = text.find(b"\n\n", begin)
-    crlf = text.find(b"\n\r\n", begin)
-    if lf < 0 and crlf < 0:
-        return -1
-    if crlf < 0 or 0 <= lf < crlf:
-        return lf + 2
-    return crlf + 3
 
 
 def data_of(event: bytes) -> bytes | None:
