@@ -53,8 +53,8 @@ class Accounting:
         """End a request: called once for every `begin`."""
         self.open.remove(call)
         record = self._record(call, outcome, status, error_code)
-        self._measure(record)
         self._spool.put(record)
+        self._measure(record)
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus's text form."""

@@ -9,7 +9,7 @@ from modelyard.core.routes import ModelRoute, Operation
 from modelyard.gateway.calls import Call
 from modelyard.gateway.routes import RouteTable
 from modelyard.gateway.spool import RecordSpool
-from modelyard.wire.openai import RequestView, ask_for_usage, read_request
+from modelyard.wire.openai import MAX_TOKENS, RequestView, ask_for_usage, not_valid, read_request
 
 STREAMED_USAGE: frozenset[Operation] = frozenset({"chat", "completions"})
 """Operations whose streams state usage when asked to by `stream_options`."""
@@ -72,7 +72,7 @@ class Admission:
             fields["prompt"] = request.prompt
         call.operation = "chat" if chat else "completions"
         body = msgspec.json.encode(fields)
-        call.request_bytes = len(body)
+        call.request_bytes = call.request_bytes or len(body)
         self._accept(call, route, body)
 
     def route(self, name: str | None) -> ModelRoute:
@@ -91,7 +91,7 @@ class Admission:
         found = self._routes.model(name)
         if found is None:
             raise NotFound(
-                f"the model {name!r} does not exist (models: {known})",
+                f"the model {name[:200]!r} does not exist (models: {known})",
                 next_step="name one of these, or deploy it with: modelyard deploy NAME:VERSION",
                 param="model",
             )
@@ -139,7 +139,7 @@ def read_batch(body: bytes) -> list[GenerateRequest]:
 def _check_ranges(request: GenerateRequest, where: str = "") -> None:
     checks = (
         ("prompt", bool(request.prompt), "must not be empty"),
-        ("max_length", request.max_length >= 1, "must be 1 or more"),
+        ("max_length", 1 <= request.max_length <= MAX_TOKENS, "must be 1 or more, within reason"),
         ("temperature", 0 <= (request.temperature or 0) <= 2, "must be from 0 to 2"),
         ("top_p", request.top_p is None or 0 < request.top_p <= 1, "must be over 0, at most 1"),
     )
@@ -152,7 +152,7 @@ def _decode(decoder: msgspec.json.Decoder[T], body: bytes) -> T:
     try:
         return decoder.decode(body)
     except msgspec.ValidationError as error:
-        raise InvalidRequest(f"the request's body is not valid: {error}") from None
+        raise not_valid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidRequest(f"the request's body is not JSON: {error}") from None
 

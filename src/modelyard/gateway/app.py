@@ -28,14 +28,15 @@ from modelyard.gateway.admission import (
     read_batch,
     read_generate,
 )
-from modelyard.gateway.calls import PATHS, Answer, Call
+from modelyard.gateway.calls import PATHS, Answer, Call, trace_parent
 from modelyard.gateway.connection import Connection, Request
 from modelyard.gateway.dispatch import Dispatcher
 from modelyard.gateway.follower import Follower
+from modelyard.gateway.relay import brief
 from modelyard.gateway.routes import RouteTable
 from modelyard.wire import sse
 from modelyard.wire.http import Header
-from modelyard.wire.openai import ChatAnswer, error_body
+from modelyard.wire.openai import error_body, read_text
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +105,7 @@ class Gateway:
             _tell(connection, self._unknown(request.path))
         elif page is not None and request.method in ("GET", "HEAD"):
             status, content_type, body = page()
-            connection.send(status, (content_type,), body, head_only=request.method == "HEAD")
+            connection.send(status, (content_type,), body)
         elif serve is not None and request.method == "POST":
             try:
                 await serve(request, connection)
@@ -160,7 +161,7 @@ class Gateway:
     async def _openai(self, request: Request, connection: Connection) -> None:
         async def work(call: Call) -> Answer | None:
             self._admission.admit(call, PATHS[request.path], request.body)
-            call.trace_parent = request.headers.get(b"traceparent", b"")[:55]
+            call.trace_parent = trace_parent(request.headers.get(b"traceparent", b""))
             return await self._dispatcher.run(call, connection)
 
         call = self._accounting.begin()
@@ -173,11 +174,12 @@ class Gateway:
 
     async def _generate(self, request: Request, connection: Connection) -> None:
         call = self._accounting.begin()
+        call.request_bytes = len(request.body)
         answer = await self._generate_one(call, connection, lambda: read_generate(request.body))
         if isinstance(answer, ModelyardError):
             _tell(connection, answer, call)
         else:
-            connection.send(200, (_JSON, *call.headers()), msgspec.json.encode(answer))
+            connection.send(200, (_JSON, *call.headers()), answer)
 
     async def _batch_generate(self, request: Request, connection: Connection) -> None:
         """Answer a list of simple requests, in the order asked; one that fails holds its error."""
@@ -191,13 +193,13 @@ class Gateway:
             return
         gate = asyncio.Semaphore(MAX_BATCH_CONCURRENCY)
 
-        async def one(item: GenerateRequest) -> object:
+        async def one(item: GenerateRequest) -> msgspec.Raw:
             async with gate:
                 call = self._accounting.begin()
                 answer = await self._generate_one(call, connection, lambda: item)
             if isinstance(answer, ModelyardError):
                 return msgspec.Raw(error_body(answer))
-            return answer
+            return msgspec.Raw(answer)
 
         async with asyncio.TaskGroup() as tasks:
             answers = [tasks.create_task(one(item)) for item in items]
@@ -206,32 +208,13 @@ class Gateway:
 
     async def _generate_one(
         self, call: Call, connection: Connection, read: Callable[[], GenerateRequest]
-    ) -> "GenerateAnswer | ModelyardError":
+    ) -> "bytes | ModelyardError":
         async def work(call: Call) -> Answer | None:
             self._admission.admit_generate(call, read())
-            return await self._dispatcher.run(call, connection)
+            return _simple(call, await self._dispatcher.run(call, connection))
 
         answer = await self._settle(call, connection, work)
-        if isinstance(answer, ModelyardError):
-            return answer
-        if answer is None or call.slot is None or call.model is None:
-            return UpstreamError("the replica streamed an answer that was not asked for")
-        if answer.status >= 400:
-            return InvalidRequest(
-                f"the engine refused the request: {answer.body[:300].decode('utf-8', 'replace')}"
-            )
-        try:
-            read_answer = msgspec.json.decode(answer.body, type=ChatAnswer)
-            text = read_answer.text
-        except (msgspec.MsgspecError, IndexError) as error:
-            return UpstreamError(f"the replica's answer has no text: {error}")
-        return GenerateAnswer(
-            response=text,
-            generation_time=time.monotonic() - call.received,
-            tokens_generated=call.usage.completion_tokens if call.usage else None,
-            model_name=call.model,
-            model_version=call.slot.version,
-        )
+        return answer if isinstance(answer, ModelyardError) else answer.body if answer else b""
 
     async def _settle(
         self, call: Call, connection: Connection, work: Callable[[Call], Awaitable[Answer | None]]
@@ -274,6 +257,22 @@ class GenerateAnswer(msgspec.Struct, frozen=True):
     tokens_generated: int | None
     model_name: str
     model_version: int | None
+
+
+def _simple(call: Call, answer: Answer | None) -> Answer:
+    """An engine's answer in the simple API's form. Raises what the client is told instead."""
+    if answer is None or call.slot is None or call.model is None:
+        raise UpstreamError("the replica streamed an answer that was not asked for")
+    if answer.status >= 400:
+        raise InvalidRequest(f"the engine refused the request: {brief(answer.body)}")
+    simple = GenerateAnswer(
+        response=read_text(answer.body),
+        generation_time=time.monotonic() - call.received,
+        tokens_generated=call.usage.completion_tokens if call.usage else None,
+        model_name=call.model,
+        model_version=call.slot.version,
+    )
+    return Answer(200, msgspec.json.encode(simple))
 
 
 def _tell(connection: Connection, error: ModelyardError, call: Call | None = None) -> None:

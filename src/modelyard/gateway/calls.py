@@ -1,5 +1,6 @@
 """A call: one accepted request on its way, and what it gathers for its record."""
 
+import re
 import time
 
 import msgspec
@@ -20,6 +21,14 @@ PATHS: dict[str, Operation] = {
 TARGETS: dict[Operation, bytes] = {operation: path.encode() for path, operation in PATHS.items()}
 
 
+_TRACE_PARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+def trace_parent(header: bytes) -> bytes:
+    """The header where it is one (W3C Trace Context, 3.2), else nothing."""
+    return header if _TRACE_PARENT.fullmatch(header) else b""
+
+
 class Answer(msgspec.Struct, frozen=True):
     """A whole answer."""
 
@@ -35,7 +44,6 @@ class Call:
         "attempts",
         "body",
         "cache",
-        "completion_tokens",
         "events",
         "finish_reason",
         "first_byte",

@@ -20,13 +20,14 @@ from modelyard.core.routes import ModelRoute, ReplicaRoute, SlotRoute
 from modelyard.core.routing import Load, choose, choose_slot
 from modelyard.gateway.calls import TARGETS, Answer, Call
 from modelyard.gateway.connection import Connection
-from modelyard.gateway.relay import StreamRelay, note_answer
+from modelyard.gateway.relay import StreamRelay, brief, note_answer
 from modelyard.gateway.routes import LiveReplica, RouteTable
 from modelyard.gateway.upstream import Exchange
 from modelyard.wire import http
 from modelyard.wire.openai import read_answer, with_fields
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
+DAY_S = 86400.0
 BUSY = frozenset({429, 503})
 
 
@@ -34,10 +35,9 @@ class BadStatus(UpstreamError):
     """The replica answered with a status that is its own fault, or that it is busy."""
 
     def __init__(self, status: int, body: bytes, retry_after: bytes) -> None:
-        text = body[:300].decode("utf-8", "replace")
-        super().__init__(f"the replica answered {status}: {text}")
+        super().__init__(f"the replica answered {status}: {brief(body)}")
         self.answered = status
-        self.retry_after_s = float(retry_after) if retry_after.isdigit() else None
+        self.retry_after_s = min(float(retry_after), DAY_S) if retry_after.isdigit() else None
 
 
 class Dispatcher:
@@ -64,8 +64,9 @@ class Dispatcher:
             try:
                 return await self._attempt(call, route, choice, client)
             except UpstreamError as error:
-                delay = self._retry_delay(call, route, error, tried)
-                if delay is None or client.head_sent:
+                # A failure in mid-stream must not use up what the budget has for others.
+                delay = None if client.head_sent else self._retry_delay(call, route, error, tried)
+                if delay is None:
                     raise _told(error) from None
             await asyncio.sleep(delay)
 
@@ -88,8 +89,9 @@ class Dispatcher:
             Load(live.in_flight, live.route.weight, live.route.max_concurrency) for live in replicas
         ]
         balancing = route.policy.balancing
-        self._routes.turns += 1
-        index, reason = choose(loads, balancing, draw=self._draws.random(), turn=self._routes.turns)
+        # A retry takes no turn: else the one that failed would get the next request's first try.
+        turn = self._routes.next_turn(route.name) if not tried else len(tried)
+        index, reason = choose(loads, balancing, draw=self._draws.random(), turn=turn)
         if index is None:
             raise NoReplica(
                 f"every replica of {route.name!r} is busy or out",
@@ -169,7 +171,7 @@ class Dispatcher:
     async def _receive(self, call: Call, exchange: Exchange, client: Connection) -> Answer | None:
         content_type = exchange.headers.get(b"content-type", b"application/json")
         status = exchange.status
-        if status < 400 and call.stream and content_type.startswith(b"text/event-stream"):
+        if status < 400 and call.stream and content_type.lower().startswith(b"text/event-stream"):
             await self._stream(call, exchange, client, content_type)
             return None
         body = await exchange.body(MAX_ANSWER_BYTES)
@@ -182,9 +184,9 @@ class Dispatcher:
     def _note_whole(self, call: Call, body: bytes) -> None:
         view = read_answer(body)
         if view is None:
-            raise UpstreamError(
-                f"the replica's answer is not JSON: {body[:100].decode('utf-8', 'replace')!r}"
-            )
+            raise UpstreamError(f"the replica's answer is not valid: {brief(body)!r}")
+        if view.failed:
+            raise UpstreamError(f"the replica answered with an error: {brief(bytes(view.error))}")
         note_answer(call, view)
 
     async def _stream(

@@ -11,10 +11,15 @@ from modelyard.wire.openai import AnswerView, read_answer
 
 MARKED_END = frozenset({"chat", "completions"})
 """Operations whose streams end with `[DONE]`; one that does not was cut (promise G4)."""
+TELLING = (b'"usage"', b'"finish_reason"', b'"error"', sse.DONE)
+"""What an event holds that has to be read; most hold none of it."""
 
 
 class StreamRelay:
-    """Relays one answer. Holds back until the first event with data has come (promise G5)."""
+    """Relays one answer, event by event: a stream that is cut never ends in half of one.
+
+    Holds back until the first event with data has come (promise G5).
+    """
 
     def __init__(self, call: Call, exchange: Exchange, client: Connection) -> None:
         self._call = call
@@ -34,44 +39,43 @@ class StreamRelay:
         except ValueError as error:
             self._exchange.fail(UpstreamError(f"the replica's stream is not valid: {error}"))
             return
-        kept = [event for event in events if self._watch(event)]
-        shown = b"".join(kept) if self._call.hides_usage else chunk
-        if not shown:
-            return
-        if self._held is not None:
-            self._held.append(shown)
-            if self.first is not None:
-                self._exchange.wake()
-        else:
+        shown = b"".join([event for event in events if self._watch(event)])
+        if self._held is None:
             self._write(shown)
+            return
+        self._held.append(shown)
+        if self.first is not None:
+            self._exchange.wake()
 
     def check_first(self) -> None:
         """Raise when the answer began with an error, or ended before it began."""
         if self.first is None:
             raise UpstreamCut("the replica's stream ended before its first event")
         if self._failure is not None:
-            raise UpstreamError(f"the replica answered with an error: {_brief(self._failure)}")
+            raise UpstreamError(f"the replica answered with an error: {brief(self._failure)}")
 
     def open(self) -> None:
         """Send what was held back; from now on chunks go straight through, at the client's pace."""
         held, self._held = self._held or [], None
         self._client.on_writable = lambda writable: self._exchange.pause(not writable)
-        if held:
-            self._write(b"".join(held))
+        self._write(b"".join(held))
         if not self._client.writable:
             self._exchange.pause(True)
 
     def finish(self) -> None:
         """The replica's answer has ended; raise when it was not whole."""
         self._client.on_writable = None
+        rest = self._events.rest  # some engines leave out the empty line after the last event
+        shown = rest if self._watch(rest) else b""
         if self._failure is not None:
-            raise UpstreamError(f"the replica failed in mid-answer: {_brief(self._failure)}")
+            raise UpstreamError(f"the replica failed in mid-answer: {brief(self._failure)}")
         if self._call.operation in MARKED_END and not self._done_seen:
             raise UpstreamCut("the replica's stream ended without its end mark")
-        if self._events.rest and self._call.hides_usage:
-            self._write(self._events.rest)
+        self._write(shown)
 
     def _write(self, payload: bytes) -> None:
+        if not payload:
+            return
         self._client.write(payload)
         self._call.sent(len(payload), time.monotonic())
 
@@ -79,29 +83,26 @@ class StreamRelay:
         """Note what an event tells; False when it is the usage that only the gateway asked for."""
         if b"data:" not in event:
             return True
-        if event.startswith(b"data: [DONE]"):
+        telling = any(word in event for word in TELLING)
+        payload = sse.data_of(event) if telling or self.first is None else None
+        if payload is not None and payload.strip() == sse.DONE:
             self._done_seen = True
             return True
         self._call.events += 1
-        telling = b'"usage"' in event or b'"finish_reason"' in event or b'"error"' in event
-        payload = sse.data_of(event) if telling or self.first is None else None
         if payload is None:
             return True
         if self.first is None:
             self.first = payload
-        if payload == sse.DONE:
-            self._done_seen = True
-            return True
         return self._note(payload) if telling else True
 
     def _note(self, payload: bytes) -> bool:
         view = read_answer(payload)
         if view is None:
             return True
-        if view.error is not None:
+        if view.failed:
             self._failure = bytes(view.error)
         note_answer(self._call, view)
-        if view.usage is None or view.choices or view.error is not None:
+        if view.usage is None or view.choices or view.failed:
             return True
         self._call.events -= 1
         return not self._call.hides_usage
@@ -109,11 +110,12 @@ class StreamRelay:
 
 def note_answer(call: Call, view: AnswerView) -> None:
     """Keep what an answer says of tokens and of its end."""
-    if view.usage is not None:
+    if view.usage is not None and view.usage.possible:
         call.usage = view.usage
     for choice in view.choices:
         call.finish_reason = choice.finish_reason or call.finish_reason
 
 
-def _brief(text: bytes) -> str:
+def brief(text: bytes) -> str:
+    """The head of what a replica sent, for an error's message."""
     return text[:300].decode("utf-8", "replace")

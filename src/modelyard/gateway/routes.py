@@ -1,6 +1,7 @@
 """The routes in force: the applied snapshot, and what this process knows of each replica."""
 
 import logging
+from collections import Counter
 from typing import NamedTuple
 
 from modelyard.core.errors import InvalidConfig
@@ -23,6 +24,12 @@ class LiveReplica:
         self.pool = Pool(route.url)
         self.in_flight = 0
         self.dispatched = 0
+
+    def place(self, model: str, slot: SlotRoute, route: ReplicaRoute) -> None:
+        """Take over what a newer snapshot says of it."""
+        self.model = model
+        self.slot = slot
+        self.route = route
 
     def __enter__(self) -> "LiveReplica":
         self.in_flight += 1
@@ -49,8 +56,7 @@ class RouteTable:
         self._leaving: list[LiveReplica] = []
         self._default: str | None = None
         self.applied = Applied("", 0)
-        self.turns = 0
-        """Choices made so far, for policies that take turns."""
+        self._turns: Counter[str] = Counter()
 
     def apply(self, snapshot: RouteSnapshot) -> None:
         """Put a snapshot into force in one step.
@@ -63,16 +69,22 @@ class RouteTable:
                 f"route snapshot {snapshot.version} can't be enforced: {missing}",
                 next_step="this gateway does not do that yet; remove the setting",
             )
-        replicas: dict[str, LiveReplica] = {}
-        for model in snapshot.models:
-            for slot in model.slots:
-                for route in slot.replicas:
-                    replicas[route.id] = self._keep_or_make(model.name, slot, route)
+        named = [
+            (model.name, slot, route)
+            for model in snapshot.models
+            for slot in model.slots
+            for route in slot.replicas
+        ]
+        # All new ones are made before any known one changes: a URL may turn out to be none.
+        replicas = {place[2].id: self._keep_or_make(*place) for place in named}
+        for name, slot, route in named:
+            replicas[route.id].place(name, slot, route)
         gone = [old for key, old in self._replicas.items() if replicas.get(key) is not old]
         for replica in gone:
             replica.pool.close()
         self._leaving = [old for old in (*self._leaving, *gone) if old.in_flight]
         self._replicas = replicas
+        self._turns = Counter({model.name: self._turns[model.name] for model in snapshot.models})
         self._models = {model.name: model for model in snapshot.models}
         self._default = snapshot.default_model
         self.applied = Applied(snapshot.epoch, snapshot.version)
@@ -87,8 +99,6 @@ class RouteTable:
         known = self._replicas.get(route.id)
         if known is None or known.route.url != route.url or known.slot.digest != slot.digest:
             return LiveReplica(model, slot, route)
-        known.slot = slot
-        known.route = route
         return known
 
     @property
@@ -113,8 +123,14 @@ class RouteTable:
         return next(iter(self._models.values())) if len(self._models) == 1 else None
 
     def live(self, slot: SlotRoute) -> list[LiveReplica]:
-        """The slot's replicas."""
-        return [self._replicas[route.id] for route in slot.replicas]
+        """The slot's replicas; the slot may be of an earlier snapshot, and some of them gone."""
+        found = (self._replicas.get(route.id) for route in slot.replicas)
+        return [live for live in found if live is not None and live.slot.digest == slot.digest]
+
+    def next_turn(self, model: str) -> int:
+        """Requests of the model placed so far, for policies that take turns."""
+        self._turns[model] += 1
+        return self._turns[model]
 
     @property
     def replicas(self) -> list[LiveReplica]:

@@ -8,11 +8,17 @@ import asyncio
 import ssl
 from collections.abc import Callable
 from typing import cast
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 import httptools
 
-from modelyard.core.errors import UpstreamCut, UpstreamError, UpstreamTimeout, UpstreamUnreachable
+from modelyard.core.errors import (
+    InvalidConfig,
+    UpstreamCut,
+    UpstreamError,
+    UpstreamTimeout,
+    UpstreamUnreachable,
+)
 from modelyard.core.routes import Timeouts
 
 MAX_IDLE = 64
@@ -49,16 +55,14 @@ class Exchange:
 
     async def head(self) -> int:
         """Wait for the answer's head; return its status."""
-        while not self.head_seen:
-            await self._changed()
+        await self.until(lambda: self.head_seen)
         return self.status
 
     async def body(self, limit_bytes: int) -> bytes:
         """Wait for the whole body; raise UpstreamError when it is over the limit."""
         self._limit = limit_bytes
         self._check_size()
-        while not self.done:
-            await self._changed()
+        await self.until(lambda: False)
         return b"".join(self._parts)
 
     def relay(self, sink: Callable[[bytes], None]) -> None:
@@ -69,9 +73,12 @@ class Exchange:
             sink(part)
 
     async def until(self, ready: Callable[[], bool]) -> None:
-        """Wait until `ready`, told by `wake`, or until the answer is whole."""
-        while not ready() and not self.done:
-            await self._changed()
+        """Wait until `ready`, told by `wake`, or until the answer is whole; raise its error."""
+        while self.error is None and not self.done and not ready():
+            self._waiter = self._loop.create_future()
+            await self._waiter
+        if self.error is not None:
+            raise self.error
 
     def wake(self) -> None:
         """Let the coroutine that waits look again."""
@@ -80,6 +87,8 @@ class Exchange:
 
     def pause(self, paused: bool) -> None:
         """Stop or go on reading from the replica; its silence meanwhile is not its fault."""
+        if self.done:
+            return  # the connection may be another exchange's by now
         self._paused = paused
         self._last = self._loop.time()
         self._connection.pause(paused)
@@ -89,14 +98,6 @@ class Exchange:
         self._disarm()
         self._sink = None
         self._connection.release(self)
-
-    async def _changed(self) -> None:
-        if self.error is not None:
-            raise self.error
-        self._waiter = self._loop.create_future()
-        await self._waiter
-        if self.error is not None:
-            raise self.error
 
     # --- called by the connection ----------------------------------------------------------------
 
@@ -108,6 +109,8 @@ class Exchange:
         self.wake()
 
     def on_body(self, part: bytes) -> None:
+        if self.error is not None:
+            return
         self._last = self._loop.time()
         if not self.body_seen:
             self.body_seen = True
@@ -121,6 +124,8 @@ class Exchange:
         self._check_size()
 
     def on_complete(self) -> None:
+        if self._paused:
+            self.pause(False)
         self.done = True
         self._disarm()
         self.wake()
@@ -155,7 +160,9 @@ class Exchange:
         if now >= self._ends:
             what = "did not finish within the request's total time (total_s)"
         elif self._paused or now < due:
-            self._timer = self._loop.call_at(min(max(due, now + 0.05), self._ends), self._timed_out)
+            if self._paused:
+                self._last = now
+            self._arm()
             return
         self.fail(UpstreamTimeout(f"the replica {what}"))
         self._connection.abort()
@@ -205,7 +212,7 @@ class UpstreamConnection(asyncio.Protocol):
         exchange = self._exchange
         if exchange is None:
             return
-        if exchange.head_seen and self._ends_with_connection():
+        if exc is None and exchange.head_seen and self._ends_with_connection():
             self._exchange = None
             exchange.on_complete()
             return
@@ -241,7 +248,9 @@ class UpstreamConnection(asyncio.Protocol):
             return  # 100 Continue and its kin: the answer is still to come
         exchange, self._exchange = self._exchange, None
         exchange.on_complete()
-        if self._keep_alive and not self._pool.closed:
+        # An answer may come before its request was sent: the rest would go before the next one.
+        sent = self._transport.get_write_buffer_size() == 0
+        if self._keep_alive and sent and not self._pool.closed:
             self._pool.put_back(self)
         else:
             self.close()
@@ -288,19 +297,31 @@ class UpstreamConnection(asyncio.Protocol):
             exchange.fail(error)
 
     def _ends_with_connection(self) -> bool:
-        return b"content-length" not in self._headers and b"chunked" not in self._headers.get(
-            b"transfer-encoding", b""
+        return (
+            b"content-length" not in self._headers
+            and b"chunked" not in self._headers.get(b"transfer-encoding", b"").lower()
         )
 
 
+def _split(url: str) -> tuple[SplitResult, int | None]:
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError as error:
+        raise InvalidConfig(f"{url!r} is not a URL: {error}") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise InvalidConfig(f"{url!r} is not a URL", next_step="give http://HOST:PORT")
+    return parts, port
+
+
 class Pool:
-    """Connections to one origin."""
+    """Connections to one origin. Raises InvalidConfig for what is not an HTTP URL."""
 
     def __init__(self, url: str) -> None:
-        parts = urlsplit(url)
+        parts, port = _split(url)
         self.tls = parts.scheme == "https"
         self.host = parts.hostname or ""
-        self.port = parts.port or (443 if self.tls else 80)
+        self.port = port or (443 if self.tls else 80)
         self.prefix = parts.path.rstrip("/").encode()
         self.authority = parts.netloc.rpartition("@")[2].encode()
         self.closed = False
@@ -310,7 +331,7 @@ class Pool:
     async def acquire(self, connect_s: float, *, fresh: bool = False) -> UpstreamConnection:
         """A connection: the one used last if there is one, else a new one.
 
-        Raises UpstreamUnreachable, or UpstreamTimeout after `connect_s` seconds.
+        Raises UpstreamUnreachable, after `connect_s` seconds at the latest.
         """
         while self._idle and not fresh:
             connection = self._idle.pop()
@@ -323,11 +344,11 @@ class Pool:
                     lambda: UpstreamConnection(self), self.host, self.port, ssl=self._ssl
                 )
         except TimeoutError:
-            raise UpstreamTimeout(
+            raise UpstreamUnreachable(  # nothing was asked yet: unlike a slow answer, it is retried
                 f"no connection to the replica within {connect_s:g} s (connect_s)"
             ) from None
-        except OSError as error:
-            reason = error.strerror or str(error)
+        except (OSError, UnicodeError) as error:  # a host name that IDNA refuses is the latter
+            reason = getattr(error, "strerror", None) or str(error)
             raise UpstreamUnreachable(f"no connection to the replica: {reason}") from None
         return connection
 
