@@ -38,7 +38,9 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
     idle_timeout_s: float = 120.0
     """Between requests on a connection that is kept."""
     held_bytes: int = 64 * 1024
-    """Pipelined bytes behind the request being served."""
+    """Pipelined bytes behind the request being served; with more, that request is the last one."""
+    linger_s: float = 5.0
+    """From the last byte written to a closing connection to the client's having taken it."""
 
 
 class Request:
@@ -81,6 +83,9 @@ class Connection(asyncio.Protocol):
         self._request = Request()
         self._reading = False
         """A request has begun and is not whole."""
+        self._in_head = False
+        self._head_bytes = 0
+        """Bytes of the head that is being read, but for those it began with."""
         self._ready: deque[Request] = deque()
         self._refusal: ModelyardError | None = None
         self._url = b""
@@ -90,6 +95,7 @@ class Connection(asyncio.Protocol):
         self._held = bytearray()
         self._failed = False
         self._chunked = False
+        self._head_only = False
         self._writable = True
         self.closing_after = False
         """The answer being sent is the last one on this connection."""
@@ -137,6 +143,9 @@ class Connection(asyncio.Protocol):
     def on_message_begin(self) -> None:
         self._request = Request()
         self._reading = True
+        self._in_head = True
+        self._head_bytes = 0
+        self._arm(self._limits.head_timeout_s)
         self._url = b""
         self._parts = []
         self._size = 0
@@ -144,31 +153,32 @@ class Connection(asyncio.Protocol):
 
     def on_url(self, url: bytes) -> None:
         self._url += url
+        if len(self._url) > self._limits.max_head_bytes:
+            raise _RefusedError(self._head_too_large())
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._in_head:
+            return  # a trailer: nothing of it is wanted, and it must not pass for a header
         request = self._request
         self._headers += 1
         self._size += len(name) + len(value) + 4
         if self._headers > self._limits.max_headers or self._size > self._limits.max_head_bytes:
-            raise _RefusedError(
-                HeadersTooLarge(
-                    f"the request's head is over {self._limits.max_headers} headers "
-                    f"or {self._limits.max_head_bytes} bytes"
-                )
-            )
+            raise _RefusedError(self._head_too_large())
         key = name.lower()
         known = request.headers.get(key)
         request.headers[key] = value if known is None else known + b"," + value
 
     def on_headers_complete(self) -> None:
         request = self._request
+        self._in_head = False
         request.method = self._parser.get_method().decode("ascii")
         request.path = self._url.split(b"?", 1)[0].decode("latin-1")
-        request.keep_alive = self._parser.should_keep_alive()
         version = self._parser.get_http_version()
         if version not in ("1.0", "1.1"):
             raise _RefusedError(InvalidRequest(f"HTTP/{version} is not served; use HTTP/1.1"))
         request.streams = version == "1.1"
+        # A client of HTTP/1.0 waits for the end of the connection where no `keep-alive` is offered.
+        request.keep_alive = request.streams and self._parser.should_keep_alive()
         self._size = 0
         declared = request.headers.get(b"content-length")
         if declared is not None and int(declared) > self._limits.max_body_bytes:
@@ -193,17 +203,38 @@ class Connection(asyncio.Protocol):
     # --- reading ---------------------------------------------------------------------------------
 
     def _parse(self, data: bytes) -> None:
+        in_head = self._in_head
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self.closing_after = True  # answered as if no upgrade was offered (RFC 9110, 7.8)
+        except httptools.HttpParserUpgrade as upgrade:
+            if self._request.method != "CONNECT":
+                self._parse(self._without_upgrade() + data[upgrade.args[0] :])
+                return
+            self.closing_after = True
         except httptools.HttpParserError as error:
             cause = error.__context__
             if isinstance(cause, _RefusedError):
                 self._refusal = cause.error
             else:
                 self._refusal = InvalidRequest(f"the request is not valid HTTP/1.1: {error}")
+        if in_head and self._in_head and self._refusal is None:
+            # The parser shows a header only once it is whole; one without end must not grow here.
+            self._head_bytes += len(data)
+            if self._head_bytes > self._limits.max_head_bytes:
+                self._refusal = self._head_too_large()
         self._proceed()
+
+    def _without_upgrade(self) -> bytes:
+        """The head just read, as if no upgrade was offered (RFC 9110, 7.8), for another parser.
+
+        The parser stops at an upgrade, but Java's own client offers h2c with every request, and the
+        body follows.
+        """
+        request = self._ready.pop()
+        dropped = (b"upgrade", b"connection", b"http2-settings", b"expect")
+        kept = [header for header in request.headers.items() if header[0] not in dropped]
+        self._parser = httptools.HttpRequestParser(self)
+        return http.request_head(request.method.encode(), self._url, kept)
 
     def _proceed(self) -> None:
         """Serve what is whole, in order; then refuse what could not be parsed behind it."""
@@ -213,9 +244,13 @@ class Connection(asyncio.Protocol):
             self._refuse(self._refusal)
 
     def _hold(self, data: bytes) -> None:
+        """Keep what is pipelined. Reading never pauses: a client's leaving would not be seen."""
+        if self.closing_after:
+            return
         self._held += data
         if len(self._held) > self._limits.held_bytes:
-            self._transport.pause_reading()
+            self.closing_after = True
+            self._held.clear()
 
     def _serve(self, request: Request) -> None:
         self._disarm()
@@ -224,6 +259,7 @@ class Connection(asyncio.Protocol):
         if not request.keep_alive:
             self.closing_after = True
         self._chunked = request.streams
+        self._head_only = request.method == "HEAD"
         self._task = self._loop.create_task(self._handler.handle(request, self))
         self._task.add_done_callback(self._served)
 
@@ -238,24 +274,33 @@ class Connection(asyncio.Protocol):
         if self.gone or self._transport.is_closing():
             return
         if self.closing_after:
-            self._transport.close()
+            self.cut()
             return
         if self._ready or self._refusal is not None:
             self._proceed()
         elif self._held:
             held, self._held = bytes(self._held), bytearray()
-            self._transport.resume_reading()
             self._parse(held)
-        if self._task is None and self._refusal is None:
-            self._arm(self._limits.idle_timeout_s)
+        if self._task is None and self._refusal is None and self._timer is None:
+            self._arm(self._time_left_s())
 
     def _refuse(self, error: ModelyardError) -> None:
-        """Answer what can't be served and close: where the next request begins is not known."""
+        """Answer what can't be served and close: where the next request begins is not known.
+
+        What the client still sends is read and dropped meanwhile: a reset would take the answer.
+        """
         self._refusal = error
         self.closing_after = True
-        self._disarm()
+        self._head_only = False
         self.send(error.status, (_JSON,), error_body(error))
-        self._transport.close()
+        self._transport.write_eof()
+        self._end_within(self._limits.linger_s)
+
+    def _head_too_large(self) -> HeadersTooLarge:
+        return HeadersTooLarge(
+            f"the request's head is over {self._limits.max_headers} headers "
+            f"or {self._limits.max_head_bytes} bytes"
+        )
 
     def _too_large(self) -> PayloadTooLarge:
         return PayloadTooLarge(
@@ -265,9 +310,20 @@ class Connection(asyncio.Protocol):
 
     # --- time ------------------------------------------------------------------------------------
 
+    def _time_left_s(self) -> float:
+        """For what is awaited while nothing is served; a part of a request may have come."""
+        if not self._reading:
+            return self._limits.idle_timeout_s
+        return self._limits.head_timeout_s if self._in_head else self._limits.body_timeout_s
+
     def _arm(self, seconds: float) -> None:
         self._disarm()
         self._timer = self._loop.call_later(seconds, self._timed_out)
+
+    def _end_within(self, seconds: float) -> None:
+        """A closing transport waits for its client to read, which may never happen."""
+        self._disarm()
+        self._timer = self._loop.call_later(seconds, self._transport.abort)
 
     def _disarm(self) -> None:
         if self._timer is not None:
@@ -288,14 +344,12 @@ class Connection(asyncio.Protocol):
         status: int,
         headers: Iterable[http.Header],
         body: bytes,
-        *,
-        head_only: bool = False,
     ) -> None:
-        """Send a whole answer, or what its head would be."""
+        """Send a whole answer; to a HEAD request its head."""
         self.head_sent = True
         length = (b"content-length", b"%d" % len(body))
         head = http.response_head(status, (*headers, length, *self._closing()))
-        self._write(head if head_only else head + body)
+        self._write(head if self._head_only else head + body)
 
     def begin(self, status: int, headers: Iterable[http.Header]) -> None:
         """Send the head of a streamed answer."""
@@ -318,7 +372,9 @@ class Connection(asyncio.Protocol):
 
     def cut(self) -> None:
         """Close without ending the answer: what was streamed must not look whole."""
-        self._transport.close()
+        if not self.gone:
+            self._transport.close()
+            self._end_within(self._limits.linger_s)
 
     def interrupt(self) -> None:
         """Cancel the request being served (the drain deadline has passed)."""
@@ -329,7 +385,7 @@ class Connection(asyncio.Protocol):
         """Close now if no request is under way, else after its answer."""
         self.closing_after = True
         if self._task is None and not self._reading:
-            self._transport.close()
+            self.cut()
 
     @property
     def writable(self) -> bool:
