@@ -30,6 +30,7 @@ from pydantic_settings import (
 )
 
 from modelyard.core.errors import InvalidConfig
+from modelyard.core.home import Home
 
 ENV_PREFIX = "MODELYARD_"
 _NESTING = "__"
@@ -62,6 +63,10 @@ class TrustSettings(BaseModel):
 
     require_signed: bool = False
     public_keys: tuple[Path, ...] = ()
+
+    def keys_of(self, home: Home) -> tuple[Path, ...]:
+        """The files meant, seen from the folder of the home's config.yaml."""
+        return tuple(home.config.parent / key.expanduser() for key in self.public_keys)
 
     @model_validator(mode="after")
     def _some_key_can_sign(self) -> "TrustSettings":

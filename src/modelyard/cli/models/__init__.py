@@ -10,6 +10,9 @@ VERBS: dict[str, Entry] = {
     "show": Entry(
         "modelyard.cli.models.show:show", "Show one version: its facts, its files, its digest."
     ),
+    "verify": Entry("modelyard.cli.models.verify:verify", "Check bytes and signatures."),
+    "sign": Entry("modelyard.cli.models.sign:sign", "Sign a version, offline."),
+    "keygen": Entry("modelyard.cli.models.keygen:keygen", "Make a key pair for signing."),
 }
 
 app = build_group(
