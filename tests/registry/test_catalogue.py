@@ -12,7 +12,6 @@ import pytest
 from modelyard.core.home import Home
 from modelyard.registry.catalogue import Catalogue, source_of
 from modelyard.registry.registry import Registry
-from modelyard.registry.versions import VersionRecord
 
 from .conftest import MakeModel
 
@@ -93,24 +92,6 @@ def test_numbers_taken_while_mlflow_was_away_are_told(
     (warning,) = Registry(prepared_home).register("other", make_model("two", seed=b"2")).warnings
 
     assert warning == "yard:1 is version 2 in MLflow, where its number was taken"
-
-
-def test_gaps_in_the_numbers_are_kept(registry: Registry, make_model: MakeModel) -> None:
-    version = registry.register("model", make_model()).version
-    record = VersionRecord(
-        name="yard",
-        version=3,
-        digest=version.digest,
-        created_at=0.0,
-        actor="user:test",
-        source="",
-        facts=version.facts,
-    )
-    catalogue = Catalogue(f"sqlite:///{registry.home.catalogue}")
-    assert catalogue.mirror("yard", [record], {"production": 3}) == []
-    assert sorted(mlflow_versions(registry.home, "yard")) == [3]
-    assert catalogue.mirror("yard", [record], {"production": 3}) == []
-    assert sorted(mlflow_versions(registry.home, "yard")) == [3]
 
 
 def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:

@@ -1,42 +1,43 @@
-"""The MLflow mirror: registered models, versions, aliases and facts, for people and their tools.
+"""The MLflow catalogue: registered models, versions, aliases and runs, for people and their tools.
 
-Truth is the manifests, version records and alias journal; this can be rebuilt from them.
+What is written here is a mirror (mirror.py says of what). What is read from it is compared with the
+truth beside the blobs, and otherwise believed in two things only: which numbers MLflow has given,
+and that somebody moved an alias.
 
-Version numbers. MLflow gives a new version the number after the last it ever gave, deleted ones
-included; nobody can choose it. So that both sides agree:
-- before a number is taken here, MLflow is asked for its newest, and the number is above both;
-- versions are mirrored in ascending order, one process at a time (a lock file), and a number that
-  MLflow gives below the one wanted (a gap) is used up by a version that is deleted at once;
-- a number above the one wanted means that somebody else took it in MLflow while it was away. The
-  version then lives there under the other number; its tag `modelyard.version` and a warning tell.
-
-What a crash or an absent server leaves out is marked in the versions' folder before the record is
-written (`VersionStore.mark_unmirrored`); the next registration catches up.
+A version shows in MLflow's own UI with a description, tags (digest, facts), the address of its
+manifest as source, and a run in the experiment `modelyard` that holds its facts as parameters and
+its metrics: there they can be searched, sorted and compared.
 """
 
 import logging
 import os
-import shutil
-import tempfile
+import re
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
+import msgspec
+
+from modelyard.core.errors import ModelyardError, Unavailable
 from modelyard.core.refs import DIGEST_PREFIX
-from modelyard.registry.staging import make_folder, sync_folder
+from modelyard.registry.catalogue_database import SQLITE, create_database
 from modelyard.registry.versions import VersionRecord
 
 if TYPE_CHECKING:
     from mlflow.tracking import MlflowClient
 
+EXPERIMENT = "modelyard"
 DIGEST_TAG = "modelyard.digest"
 VERSION_TAG = "modelyard.version"
-_SQLITE = "sqlite:///"
-_UNFINISHED = ".catalogue-"
-_MAX_GAP = 10_000
+_NAME_TAG = "modelyard.name"
+_REF_TAG = "modelyard.ref"
 _PAGE = 200
+_RUNS_PAGE = 1000
+_MAX_TEXT = 500
+_NO_METRIC_NAME = re.compile(r"[^\w.\- /]")
 
 _ENVIRONMENT = {
     "MLFLOW_DISABLE_TELEMETRY": "true",
@@ -49,158 +50,309 @@ _ENVIRONMENT = {
 }
 
 
-def source_of(digest: str) -> str:
-    """What MLflow shows as the version's source: the manifest's address."""
-    return f"modelyard://manifests/{digest.removeprefix(DIGEST_PREFIX)}"
+class CatalogueModel(msgspec.Struct, frozen=True):
+    """A registered model as MLflow has it."""
+
+    created: int
+    """Milliseconds since 1970: one that was removed and made again has another."""
+    aliases: dict[str, int]
+    """Alias → MLflow's version number."""
+
+
+class CatalogueVersion(msgspec.Struct, frozen=True):
+    """A model version as MLflow has it."""
+
+    number: int
+    source: str
+    tags: dict[str, str]
 
 
 class Catalogue:
-    """MLflow's model registry behind a tracking URI; imported and connected at the first use.
+    """MLflow behind a tracking URI; imported and connected at the first use.
 
-    Every method raises whatever MLflow and its database or HTTP client raise: the one caller
-    treats any failure as "not mirrored yet". It also holds a lock, so that the processes of one
-    home come here one at a time.
+    Every method raises Unavailable when MLflow can't be asked or refuses: one line that says why.
     """
 
     def __init__(self, tracking_uri: str) -> None:
         self._tracking_uri = tracking_uri
         self._connected: MlflowClient | None = None
+        self._experiment: str | None = None
+
+    @property
+    def address(self) -> str:
+        """Where it is, for people: without a password."""
+        return shown_uri(self._tracking_uri)
 
     def newest(self, name: str) -> int:
         """The highest version number of `name` that MLflow shows; 0 when there is none."""
-        with _quiet():
-            return max((int(v.version) for v in self._versions(name)), default=0)
-
-    def mirror(
-        self, name: str, records: Sequence[VersionRecord], aliases: dict[str, int]
-    ) -> list[str]:
-        """Add what MLflow lacks of `name`; return warnings about what can't agree."""
-        with _quiet():
-            self._ensure_model(name)
-            mirrored = {
-                int(v.tags[VERSION_TAG]): v
-                for v in self._versions(name)
-                if v.tags.get(VERSION_TAG, "").isdecimal()
-            }
-            found: list[str] = []
-            for record in records:
-                if record.version not in mirrored:
-                    mirrored[record.version] = self._create(record)
-                version = mirrored[record.version]
-                if int(version.version) != record.version:
-                    found.append(
-                        f"{name}:{record.version} is version {version.version} in MLflow, where "
-                        "its number was taken"
-                    )
-            self._set_aliases(name, {a: mirrored[v].version for a, v in aliases.items()})
-            return found
-
-    def _ensure_model(self, name: str) -> None:
-        from mlflow.exceptions import MlflowException
-
-        try:
-            self._client().create_registered_model(name)
-        except MlflowException as error:
-            if error.error_code != "RESOURCE_ALREADY_EXISTS":
-                raise
-
-    def _create(self, record: VersionRecord) -> Any:
-        client = self._client()
-        for _ in range(_MAX_GAP):
-            version = client.create_model_version(
-                record.name, source_of(record.digest), tags=_tags(record)
+        with self._asking() as client:
+            found = client.search_model_versions(
+                f"name='{name}'", max_results=1, order_by=["version_number DESC"]
             )
-            if int(version.version) >= record.version:
-                break
-            client.delete_model_version(record.name, version.version)
-        return version
+            return max((int(version.version) for version in found), default=0)
 
-    def _set_aliases(self, name: str, wanted: dict[str, Any]) -> None:
-        there = dict(self._client().get_registered_model(name).aliases)
-        for alias, version in wanted.items():
-            if str(there.get(alias)) != str(version):
-                self._client().set_registered_model_alias(name, alias, str(version))
+    def model(self, name: str) -> CatalogueModel:
+        """The registered model, made now if it is not there."""
+        with self._asking() as client:
+            from mlflow.exceptions import MlflowException
 
-    def _versions(self, name: str) -> Iterator[Any]:
+            try:
+                found = client.get_registered_model(name)
+            except MlflowException as error:
+                if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+                    raise
+                found = _create_model(client, name)
+            aliases = {alias: int(number) for alias, number in dict(found.aliases).items()}
+            return CatalogueModel(int(found.creation_timestamp), aliases)
+
+    def versions(self, name: str, above: int = 0) -> Iterator[CatalogueVersion]:
+        """Versions of `name` with a number over `above`, the newest first."""
         token = None
         while True:
-            page = self._client().search_model_versions(
-                f"name='{name}'", max_results=_PAGE, page_token=token
-            )
-            yield from page
+            with self._asking() as client:
+                page = client.search_model_versions(
+                    f"name='{name}'",
+                    max_results=_PAGE,
+                    order_by=["version_number DESC"],
+                    page_token=token,
+                )
+            for version in page:
+                if int(version.version) <= above:
+                    return
+                yield _version(version)
             token = page.token
             if not token:
                 return
 
+    def version(self, name: str, number: int) -> CatalogueVersion | None:
+        """One version; None when it is not there."""
+        with self._asking() as client:
+            from mlflow.exceptions import MlflowException
+
+            try:
+                return _version(client.get_model_version(name, str(number)))
+            except MlflowException as error:
+                if error.error_code == "RESOURCE_DOES_NOT_EXIST":
+                    return None
+                raise
+
+    def runs(self, name: str) -> dict[str, str]:
+        """Ref and digest of a version (`name:3@sha256:…`) → id of its run."""
+        found: dict[str, str] = {}
+        with self._asking() as client:
+            token = None
+            while True:
+                page = client.search_runs(
+                    [self._experiment_id(client)],
+                    f"tags.`{_NAME_TAG}` = '{name}'",
+                    max_results=_RUNS_PAGE,
+                    page_token=token,
+                )
+                for run in page:
+                    tags = run.data.tags
+                    found[f"{tags.get(_REF_TAG)}@{tags.get(DIGEST_TAG)}"] = run.info.run_id
+                token = page.token
+                if not token:
+                    return found
+
+    def add(self, record: VersionRecord, runs: dict[str, str]) -> int:
+        """Add a version with its run (that of `runs`, or a new one); return its number.
+
+        MLflow gives the number after the last one it ever gave, those of deleted versions included.
+        """
+        with self._asking() as client:
+            ref = f"{record.name}:{record.version}@{record.digest}"
+            if ref not in runs:
+                runs[ref] = self._create_run(client, record)
+            version = client.create_model_version(
+                record.name,
+                source_of(record.digest),
+                runs[ref],
+                tags=tags_of(record),
+                description=_description(record),
+            )
+            return int(version.version)
+
+    def remove(self, name: str, number: int) -> None:
+        """Take a version away; its number is not given again."""
+        with self._asking() as client:
+            client.delete_model_version(name, str(number))
+
+    def set_tags(self, name: str, number: int, tags: dict[str, str]) -> None:
+        """Write tags of a version."""
+        with self._asking() as client:
+            for key, value in tags.items():
+                client.set_model_version_tag(name, str(number), key, value)
+
+    def set_alias(self, name: str, alias: str, number: int | None) -> None:
+        """Let an alias mean MLflow's version `number`; None takes it away."""
+        with self._asking() as client:
+            if number is None:
+                client.delete_registered_model_alias(name, alias)
+            else:
+                client.set_registered_model_alias(name, alias, str(number))
+
+    def _create_run(self, client: "MlflowClient", record: VersionRecord) -> str:
+        from mlflow.entities import Metric, Param
+
+        at_ms = int(record.created_at * 1000)
+        ref = f"{record.name}:{record.version}"
+        tags = {_REF_TAG: ref, _NAME_TAG: record.name, DIGEST_TAG: record.digest}
+        user = {"mlflow.user": record.actor.removeprefix("user:")}
+        run = client.create_run(
+            self._experiment_id(client), start_time=at_ms, tags={**tags, **user}, run_name=ref
+        )
+        facts = {**_facts(record), "source": record.source[:_MAX_TEXT]}
+        client.log_batch(
+            run.info.run_id,
+            metrics=[
+                Metric(_NO_METRIC_NAME.sub("_", key), value, at_ms, 0)
+                for key, value in record.metrics.items()
+            ],
+            params=[Param(key, value) for key, value in facts.items()],
+        )
+        client.set_terminated(run.info.run_id, end_time=at_ms)
+        return str(run.info.run_id)
+
+    def _experiment_id(self, client: "MlflowClient") -> str:
+        if self._experiment is None:
+            found = client.get_experiment_by_name(EXPERIMENT)
+            if found is None:
+                self._experiment = _create_experiment(client, self._database())
+            else:
+                if found.lifecycle_stage == "deleted":  # in MLflow's bin: no run can be added
+                    client.restore_experiment(found.experiment_id)
+                self._experiment = found.experiment_id
+        return str(self._experiment)
+
+    def _database(self) -> Path | None:
+        """The SQLite file, where the catalogue is one."""
+        if not self._tracking_uri.startswith(SQLITE):
+            return None
+        return Path(self._tracking_uri.removeprefix(SQLITE))
+
+    @contextmanager
+    def _asking(self) -> Iterator["MlflowClient"]:
+        """MLflow's client; whatever goes wrong in it becomes Unavailable."""
+        with quiet_mlflow():
+            try:
+                yield self._client()
+            except ModelyardError:
+                raise
+            except Exception as error:  # MLflow, its database and HTTP client raise anything
+                raise away(self.address, error) from error
+
     def _client(self) -> "MlflowClient":
+        database = self._database()
+        if database is not None and not database.exists():
+            self._connected = None  # it was removed: what is open would write into nothing
         if self._connected is None:
-            for variable, value in _ENVIRONMENT.items():
-                os.environ.setdefault(variable, value)
             from mlflow.tracking import MlflowClient
 
-            # Its progress and alembic's is nobody's concern; failures come as exceptions.
-            logging.getLogger("mlflow").setLevel(logging.ERROR)
-            logging.getLogger("alembic").setLevel(logging.ERROR)
-            database = Path(self._tracking_uri.removeprefix(_SQLITE))
-            if self._tracking_uri.startswith(_SQLITE) and not database.exists():
-                _create_database(database)
+            self._experiment = None
+            if database is not None and not database.exists():
+                create_database(database)
             self._connected = MlflowClient(self._tracking_uri, self._tracking_uri)
         return self._connected
 
 
-def _create_database(database: Path) -> None:
-    """Let MLflow make its tables in a file that nobody sees yet, without waiting for the disk.
-
-    Its some 60 migrations flush several times each: seconds on a slow disk. Done aside, one flush
-    at the end does, and a crash leaves no half-migrated database.
-    """
-    from mlflow.tracking import MlflowClient
-    from sqlalchemy import event
-    from sqlalchemy.engine import Engine
-
-    def without_waiting(connection: Any, _record: Any) -> None:
-        connection.execute("PRAGMA synchronous=OFF")
-
-    make_folder(database.parent)
-    for leftover in database.parent.glob(f"{_UNFINISHED}*"):  # of a process that was killed
-        shutil.rmtree(leftover)
-    with tempfile.TemporaryDirectory(prefix=_UNFINISHED, dir=database.parent) as folder:
-        made = Path(folder) / database.name
-        event.listen(Engine, "connect", without_waiting)
-        try:
-            MlflowClient(f"{_SQLITE}{made}", f"{_SQLITE}{made}").search_registered_models()
-        finally:
-            event.remove(Engine, "connect", without_waiting)
-        with made.open("rb") as file:
-            os.fsync(file.fileno())
-        # An `mlflow` command may have been faster: its database stays.
-        with suppress(FileExistsError):
-            os.link(made, database)
-        sync_folder(database.parent)
-
-
-def _tags(record: VersionRecord) -> dict[str, str]:
-    facts = record.facts
-    values = {
-        "digest": record.digest,
-        "version": record.version,
-        "format": facts.format,
-        "architecture": facts.architecture,
-        "parameters": facts.parameters,
-        "dtype": facts.dtype,
-        "size_bytes": facts.size_bytes,
-        "context_length": facts.context_length,
-        "vocabulary_size": facts.vocabulary_size,
-        "chat_template": facts.chat_template,
-        "licence": facts.licence,
-        "parent": record.parent,
-    }
-    return {f"modelyard.{key}": str(value) for key, value in values.items() if value is not None}
-
-
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """MLflow's and its libraries' deprecation warnings are not for our users."""
+def quiet_mlflow() -> Iterator[None]:
+    """MLflow as it has to be here: no telemetry, short waits, nothing printed or warned of."""
+    for variable, value in _ENVIRONMENT.items():
+        os.environ.setdefault(variable, value)
+    # Its progress and alembic's is nobody's concern; failures come as exceptions.
+    logging.getLogger("mlflow").setLevel(logging.ERROR)
+    logging.getLogger("alembic").setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+
+
+def away(address: str, error: Exception) -> Unavailable:
+    """Say in one line why the MLflow at `address` could not be asked."""
+    chain: list[BaseException] = [error]
+    while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
+        chain.append(cause)
+    kinds = {type(each).__name__ for each in chain}
+    text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    status = re.search(r"error code (\d{3})", text)
+    next_step = (
+        "start that server or correct registry.tracking_uri, then repeat the command; "
+        "versions that are registered and services that are deployed do without it"
+    )
+    if kinds & {"NewConnectionError", "ConnectionRefusedError", "NameResolutionError"}:
+        text = "nobody answers there"
+    elif kinds & {"ReadTimeout", "ReadTimeoutError", "ConnectTimeout", "TimeoutError"}:
+        text = "no answer in time"
+    elif status and status[1] in {"401", "403"}:
+        text = f"it refuses us ({status[1]})"
+        next_step = (
+            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
+        )
+    return Unavailable(f"the MLflow at {address}: {text[:200]}", next_step=next_step)
+
+
+def shown_uri(uri: str) -> str:
+    """A tracking URI without the user and password in it."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl() if parts.netloc else uri
+
+
+def source_of(digest: str) -> str:
+    """What MLflow shows as the version's source: the manifest's address."""
+    return f"modelyard://manifests/{digest.removeprefix(DIGEST_PREFIX)}"
+
+
+def tags_of(record: VersionRecord) -> dict[str, str]:
+    """The tags of a version in MLflow."""
+    tags = {"digest": record.digest, "version": str(record.version), **_facts(record)}
+    return {f"modelyard.{key}": value for key, value in tags.items()}
+
+
+def _facts(record: VersionRecord) -> dict[str, str]:
+    facts = {**msgspec.to_builtins(record.facts), "parent": record.parent}
+    if record.recipe is not None:
+        made = {"recipe": record.recipe.kind, "tool": record.recipe.tool or None}
+        facts |= {**made, "seed": record.recipe.seed, "data_digest": record.recipe.data_digest}
+    return {key: str(value)[:_MAX_TEXT] for key, value in facts.items() if value is not None}
+
+
+def _description(record: VersionRecord) -> str:
+    facts = record.facts
+    return (
+        f"{facts.architecture}, {facts.parameters:,} parameters, {facts.dtype}, "
+        f"{facts.size_bytes:,} bytes, {facts.format}; registered with Modelyard by "
+        f"{record.actor.removeprefix('user:')} from {record.source[:_MAX_TEXT]}"
+    )
+
+
+def _version(found: Any) -> CatalogueVersion:
+    return CatalogueVersion(int(found.version), found.source or "", dict(found.tags))
+
+
+def _create_model(client: "MlflowClient", name: str) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.create_registered_model(
+            name, description="Versions are registered with Modelyard: `modelyard register`."
+        )
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        return client.get_registered_model(name)  # another home's process was faster
+
+
+def _create_experiment(client: "MlflowClient", database: Path | None) -> str:
+    from mlflow.exceptions import MlflowException
+
+    # Nothing is stored there; MLflow's default for SQLite hangs on the current folder.
+    artifacts = None if database is None else (database.parent / "catalogue-runs").as_uri()
+    try:
+        return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise
+        found: Any = client.get_experiment_by_name(EXPERIMENT)
+        return str(found.experiment_id)

@@ -1,13 +1,27 @@
 """Finding versions: from a ref to what is known of it. Reads small files, nothing else."""
 
-from modelyard.core.errors import NotFound
+import bisect
+
+import msgspec
+
+from modelyard.core.errors import InvalidRequest, NotFound
 from modelyard.core.refs import Ref, parse_ref
-from modelyard.registry.aliases import AliasJournal
+from modelyard.registry.aliases import AliasJournal, replay
 from modelyard.registry.manifest import ManifestStore
 from modelyard.registry.quarantine import Mark, Quarantine
 from modelyard.registry.versions import ModelVersion, VersionRecord, VersionStore
 
 _SHOWN = 8
+
+
+class Page(msgspec.Struct, frozen=True, kw_only=True):
+    """Some of the versions: by name, the newest of each name first."""
+
+    versions: tuple[ModelVersion, ...]
+    total: int
+    """How many there are on all pages."""
+    next: str | None
+    """What to ask for as `after`; None at the end."""
 
 
 class Lookup:
@@ -33,11 +47,34 @@ class Lookup:
         """By name and number."""
         names = self._records.names() if name is None else [name]
         marked = self._quarantine.marked()
+        aliases = replay(self._aliases.moves())
         return [
-            self._view(record, self._aliases.current(each), marked)
+            self._view(record, aliases.get(each, {}), marked)
             for each in names
             for record in self._records.all_of(each)
         ]
+
+    def page(self, name: str | None, limit: int, after: str | Ref | None) -> Page:
+        """See `Registry.page`."""
+        if limit < 1:
+            raise InvalidRequest("limit is below 1", next_step="ask for one or more", param="limit")
+        names = self._records.names() if name is None else [name]
+        numbers = {each: self._records.numbers(each) for each in names}
+        if name is not None and not numbers[name]:
+            raise self._no_name(name)
+        places = [(each, number) for each in names for number in reversed(numbers[each])]
+        begin = 0 if after is None else _place_behind(after, places)
+        shown = places[begin : begin + limit]
+        aliases = replay(self._aliases.moves())
+        marked = self._quarantine.marked()
+        return Page(
+            versions=tuple(
+                self._view(self._records.get(each, number), aliases.get(each, {}), marked)
+                for each, number in shown
+            ),
+            total=len(places),
+            next=f"{shown[-1][0]}:{shown[-1][1]}" if begin + limit < len(places) else None,
+        )
 
     def view(self, record: VersionRecord) -> ModelVersion:
         """Join a record with its manifest, aliases and marks."""
@@ -98,6 +135,19 @@ class Lookup:
             next_step="modelyard models list shows all of them",
             param="ref",
         )
+
+
+def _place_behind(after: str | Ref, places: list[tuple[str, int]]) -> int:
+    """The first place behind `after`, which may have been taken out meanwhile."""
+    ref = parse_ref(after) if isinstance(after, str) else after
+    if ref.version is None:
+        raise InvalidRequest(
+            f"a page can't begin after {ref}",
+            next_step="give name:3, as `next` does",
+            param="after",
+        )
+    mark = (ref.name, -ref.version)
+    return bisect.bisect_right(places, mark, key=lambda place: (place[0], -place[1]))
 
 
 def _no_version(ref: Ref, known: list[str]) -> NotFound:
