@@ -14,6 +14,7 @@ from tests.gateway.rig import Engine, Rig, StartRig, chat, eventually, model_rou
 
 from modelyard.core.home import Home
 from modelyard.core.routes import ModelRoute, Policy, RouteSnapshot
+from modelyard.gateway.routes import Applied, RouteTable
 from modelyard.wire.feed import FeedUpdate, GatewayReport, RecordBatch, RecordReceipt
 
 TOKEN = "token-of-the-test"
@@ -27,6 +28,12 @@ class StubController:
         self.changed = asyncio.Event()
         self.reports: list[GatewayReport] = []
         self.records: dict[str, int] = {}
+        self.refused = 0
+        self.refusal: tuple[bytes, int] | None = None
+        """Batches that hold these bytes are answered with this status."""
+        self.polls = 0
+        self.garbled = b""
+        """Said to every poll, instead of an update."""
         self.app = Starlette(
             routes=[
                 Route("/feed", self.feed),
@@ -44,14 +51,19 @@ class StubController:
             self.changed.clear()
             await self.changed.wait()
         update = FeedUpdate(epoch=self.snapshot.epoch, routes=self.snapshot)
-        return Response(msgspec.json.encode(update))
+        self.polls += 1
+        return Response(self.garbled or msgspec.json.encode(update))
 
     async def report(self, request: Request) -> Response:
         self.reports.append(msgspec.json.decode(await request.body(), type=GatewayReport))
         return Response(status_code=204)
 
     async def take_records(self, request: Request) -> Response:
-        batch = msgspec.json.decode(await request.body(), type=RecordBatch)
+        body = await request.body()
+        if self.refusal is not None and self.refusal[0] in body:
+            self.refused += 1
+            return Response(status_code=self.refusal[1])
+        batch = msgspec.json.decode(body, type=RecordBatch)
         for record in batch.records:
             self.records[record.request_id] = self.records.get(record.request_id, 0) + 1
         return Response(
@@ -217,3 +229,108 @@ async def test_the_controllers_address_is_not_trusted_with_html(
     async with httpx.AsyncClient(trust_env=False) as client:
         reply = await client.post(f"{rig.url}/v1/chat/completions", json=chat("x", max_tokens=1))
     assert reply.status_code == 200
+
+
+async def test_records_that_the_controller_will_never_take_hold_up_no_others(
+    start_rig: StartRig, controller: StubController, engines: list[Engine], home: Home
+) -> None:
+    """Promise G23: a batch answered with 400 is set aside; one answered with 503 is sent again."""
+    spool = home.gateway / "spool"
+    spool.mkdir(parents=True)
+    (spool / "0-old.json").write_bytes(b'{"of": "another time"}')
+    controller.refusal = (b"another time", 400)
+    controller.publish(2, model_route([engines[0].url]))
+    serving = await _serve(controller)
+    rig: Rig = await start_rig(controller=controller.url)
+    await eventually(lambda: rig.metric("modelyard_gateway_routes_version"), lambda v: v == 2)
+    reply = await rig.client.post("/v1/chat/completions", json=chat("x", max_tokens=1))
+
+    await eventually(lambda: reply.headers["x-request-id"] in controller.records, bool)
+
+    assert controller.refused == 1
+    assert (spool / "0-old.json.refused").exists()
+    controller.refusal = (b"req-", 503)
+    reply = await rig.client.post("/v1/chat/completions", json=chat("x", max_tokens=1))
+    await eventually(lambda: controller.refused, lambda count: count >= 2)
+    controller.refusal = None
+    await eventually(lambda: reply.headers["x-request-id"] in controller.records, bool)
+    await _end(*serving)
+
+
+@pytest.mark.parametrize(
+    "garbled",
+    [
+        b'{"epoch":"\xff"}',
+        b"<html>",
+        b"[]",
+        b'{"epoch":"e"}',
+        b'{"epoch":"e","routes":{"format":99,"epoch":"e","version":9,"published_at":0}}',
+    ],
+)
+async def test_following_outlives_what_the_controller_says(
+    start_rig: StartRig, controller: StubController, engines: list[Engine], garbled: bytes
+) -> None:
+    """Garbage ends nothing, is not asked for in a rush, and what comes after it is applied."""
+    serving = await _serve(controller)
+    rig: Rig = await start_rig(model_route([engines[0].url]), controller=controller.url)
+    controller.garbled = garbled
+    controller.publish(2, model_route([engines[0].url], name="later"))
+    await eventually(lambda: controller.polls, lambda count: count >= 2)
+    assert controller.polls < 5
+
+    controller.garbled = b""
+
+    await eventually(lambda: rig.metric("modelyard_gateway_routes_version"), lambda v: v == 2)
+    await _end(*serving)
+
+
+async def test_a_route_that_is_no_url_changes_nothing_and_ends_nothing(
+    start_rig: StartRig, controller: StubController, engines: list[Engine]
+) -> None:
+    serving = await _serve(controller)
+    rig: Rig = await start_rig(model_route([engines[0].url]), controller=controller.url)
+    controller.publish(2, model_route([engines[0].url, "http://127.0.0.1:99999"], name="bad"))
+    await eventually(lambda: controller.polls, lambda count: count >= 1)
+
+    assert (await rig.client.post("/v1/chat/completions", json=chat("x"))).status_code == 200
+    controller.publish(3, model_route([engines[0].url], name="good"))
+
+    await eventually(lambda: rig.metric("modelyard_gateway_routes_version"), lambda v: v == 3)
+    await _end(*serving)
+
+
+async def test_another_epoch_is_followed_though_its_count_is_lower(
+    start_rig: StartRig, controller: StubController, engines: list[Engine]
+) -> None:
+    """A state store that was made anew counts from the beginning."""
+    rig: Rig = await start_rig(model_route([engines[0].url]))
+    table = rig.service.follower._routes
+    table.applied = Applied("of the old store", 900)
+    link = rig.service.follower
+
+    link._apply(RouteSnapshot(epoch="new", version=1, published_at=0))
+
+    assert table.applied == ("new", 1)
+
+
+async def test_a_defect_in_following_does_not_end_it(
+    start_rig: StartRig, controller: StubController, engines: list[Engine],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    apply = RouteTable.apply
+    failed = asyncio.Event()
+
+    def fail_once(table: RouteTable, snapshot: RouteSnapshot) -> None:
+        if not failed.is_set():
+            failed.set()
+            raise RuntimeError("a defect")
+        apply(table, snapshot)
+
+    monkeypatch.setattr(RouteTable, "apply", fail_once)
+    serving = await _serve(controller)
+    controller.publish(2, model_route([engines[0].url]))
+    rig: Rig = await start_rig(controller=controller.url)
+
+    await eventually(lambda: rig.metric("modelyard_gateway_routes_version"), lambda v: v == 2)
+    assert failed.is_set()
+    await _end(*serving)

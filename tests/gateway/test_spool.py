@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import errno
 from pathlib import Path
 
 import msgspec
@@ -9,7 +10,7 @@ import pytest
 from tests.gateway.rig import eventually
 
 from modelyard.core.records import RequestRecord
-from modelyard.gateway.spool import MAX_BATCH, RecordSpool, SpoolPolicy
+from modelyard.gateway.spool import MAX_BATCH, Receipt, RecordSpool, SpoolPolicy
 from modelyard.wire.feed import RecordBatch
 
 
@@ -30,14 +31,14 @@ async def _deliver(spool: RecordSpool, taken: list[str], *, refusing: int = 0) -
     """Run the spool against a controller that refuses so many batches first."""
     left = refusing
 
-    async def post(body: bytes) -> bool:
+    async def post(body: bytes) -> Receipt:
         nonlocal left
         left -= 1
         if left >= 0:
-            return False
+            return "later"
         batch = msgspec.json.decode(body, type=RecordBatch)
         taken.extend(record.request_id for record in batch.records)
-        return True
+        return "taken"
 
     running = asyncio.create_task(spool.run(post))
     await eventually(lambda: spool.waiting, lambda waiting: waiting == 0)
@@ -95,3 +96,50 @@ def test_a_folder_that_can_not_be_written_counts_what_is_lost(tmp_path: Path) ->
 
     assert spool.dropped == 1
     assert spool.waiting == 0
+
+
+async def test_a_batch_that_nobody_takes_is_set_aside_and_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It holds up none of those behind it."""
+    (tmp_path / "a-empty.json").write_bytes(b"")
+    (tmp_path / "a-torn.json").write_bytes(b'{"gateway":')
+    (tmp_path / "a-folder.json").mkdir()
+    spool = _spool(tmp_path)
+    spool.put(_record(1))
+    taken: list[str] = []
+
+    async def post(body: bytes) -> Receipt:
+        try:
+            batch = msgspec.json.decode(body, type=RecordBatch)
+        except msgspec.DecodeError:
+            return "refused"
+        taken.extend(record.request_id for record in batch.records)
+        return "taken"
+
+    running = asyncio.create_task(spool.run(post))
+    await eventually(lambda: taken, bool)
+    await eventually(lambda: spool.waiting, lambda waiting: waiting == 0)
+    running.cancel()
+
+    names = await asyncio.to_thread(lambda: sorted(file.name for file in tmp_path.iterdir()))
+    assert names == ["a-empty.json.refused", "a-folder.json", "a-torn.json.refused"]
+    assert "a-torn.json.refused" in caplog.text
+    assert "a-folder.json" in caplog.text
+
+
+def test_a_disk_that_refuses_everything_stops_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool = _spool(tmp_path)
+    spool.put(_record(1))
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(errno.EROFS, "Read-only file system")
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    monkeypatch.setattr(Path, "unlink", refuse)
+
+    spool.flush()
+
+    assert spool.dropped == 1

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import logging
 import os
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from urllib.parse import quote
 
@@ -11,8 +12,8 @@ import msgspec
 
 from modelyard.core.errors import InvalidConfig, ModelyardError, UpstreamError
 from modelyard.core.routes import SNAPSHOT_FORMAT, RouteSnapshot, Timeouts
-from modelyard.gateway.routes import RouteTable
-from modelyard.gateway.spool import RecordSpool
+from modelyard.gateway.routes import Applied, RouteTable
+from modelyard.gateway.spool import Receipt, RecordSpool
 from modelyard.gateway.upstream import Pool
 from modelyard.wire import http
 from modelyard.wire.feed import FeedUpdate, GatewayReport
@@ -23,6 +24,18 @@ WAIT_S = 20.0
 REPORT_EVERY_S = 1.0
 RETRY_S = 0.5
 MAX_UPDATE_BYTES = 64 * 1024 * 1024
+
+
+REFUSED = frozenset({400, 413, 422})
+"""What the controller answers to records that it will never take."""
+
+
+class BadAnswer(UpstreamError):
+    """The controller answered with an error."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"the controller answered {status}")
+        self.answered = status
 
 
 class Link:
@@ -57,7 +70,7 @@ class Link:
         finally:
             exchange.abandon()
         if status // 100 != 2:
-            raise UpstreamError(f"the controller answered {status}")
+            raise BadAnswer(status)
         return answer
 
     def close(self) -> None:
@@ -77,6 +90,8 @@ class Follower:
         self._spool = spool
         self._file = snapshot_file
         self._changed = asyncio.Event()
+        self._refused: Applied | None = None
+        """The snapshot that could not be applied: said once, however often it comes."""
         self.url = ""
         self.draining = False
         self.connected = False
@@ -91,26 +106,31 @@ class Follower:
             self._apply(snapshot)
         except FileNotFoundError:
             return
-        except (OSError, msgspec.MsgspecError, ModelyardError) as error:
+        except (OSError, ValueError, msgspec.MsgspecError, ModelyardError) as error:
             log.warning("the kept route snapshot %s is not used: %s", self._file, error)
 
     async def run(self) -> None:
         """Follow until cancelled."""
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(self._follow())
-            tasks.create_task(self._report())
-            tasks.create_task(self._spool.run(self._post_records))
+            tasks.create_task(_keep_on(self._follow))
+            tasks.create_task(_keep_on(self._report))
+            tasks.create_task(_keep_on(lambda: self._spool.run(self._post_records)))
 
     async def _follow(self) -> None:
+        loop = asyncio.get_running_loop()
         while True:
+            begun = loop.time()
             try:
-                await self._poll()
+                brought = await self._poll()
                 self._note_link(None)
-            except (UpstreamError, msgspec.MsgspecError) as error:
+            except (UpstreamError, ValueError, msgspec.MsgspecError) as error:
+                brought = False
                 self._note_link(error)
-                await asyncio.sleep(RETRY_S)
+            if not brought and loop.time() - begun < RETRY_S:
+                await asyncio.sleep(RETRY_S)  # what has nothing to say must not be asked in a rush
 
-    async def _poll(self) -> None:
+    async def _poll(self) -> bool:
+        """Ask once, and apply what is new; whether there was any."""
         epoch, version = self._routes.applied
         target = (
             f"/feed?gateway={quote(self._gateway)}&epoch={quote(epoch)}"
@@ -118,16 +138,19 @@ class Follower:
         )
         body = await self._link.ask(b"GET", target, wait_s=WAIT_S)
         update = msgspec.json.decode(body, type=FeedUpdate)
-        if update.routes is None:
-            return
+        routes = update.routes
+        known = (self._routes.applied, self._refused)
+        if routes is None or (routes.epoch, routes.version) in known:
+            return False
         try:
-            self._apply(update.routes)
+            self._apply(routes)
         except InvalidConfig as error:
+            self._refused = Applied(routes.epoch, routes.version)
             log.error("%s; %s", error.message, error.next_step)
-            await asyncio.sleep(RETRY_S)
-            return
-        self._store(update.routes)
+            return False
+        self._store(routes)
         self._changed.set()
+        return True
 
     def _apply(self, snapshot: RouteSnapshot) -> None:
         if snapshot.format > SNAPSHOT_FORMAT:
@@ -179,12 +202,14 @@ class Follower:
             )
         )
 
-    async def _post_records(self, body: bytes) -> bool:
+    async def _post_records(self, body: bytes) -> Receipt:
         try:
             await self._link.ask(b"POST", "/feed/records", body)
+        except BadAnswer as error:
+            return "refused" if error.answered in REFUSED else "later"
         except UpstreamError:
-            return False
-        return True
+            return "later"
+        return "taken"
 
     def _note_link(self, error: Exception | None) -> None:
         if (error is None) == self.connected:
@@ -194,3 +219,13 @@ class Follower:
             log.info("following the controller")
         else:
             log.warning("the controller is away (%s); serving on with the routes in force", error)
+
+
+async def _keep_on(loop: Callable[[], Awaitable[None]]) -> None:
+    """The edge of a loop: a defect in one must not end it for ever, nor the others with it."""
+    while True:
+        try:
+            await loop()
+        except Exception:
+            log.exception("following the controller failed; going on")
+            await asyncio.sleep(RETRY_S)

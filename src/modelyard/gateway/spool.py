@@ -6,6 +6,7 @@ a gateway that is killed (but for the last tick). The controller counts each rec
 """
 
 import asyncio
+import contextlib
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
@@ -19,8 +20,10 @@ from modelyard.wire.feed import RecordBatch
 
 log = logging.getLogger(__name__)
 
-Post = Callable[[bytes], Awaitable[bool]]
-"""Sends an encoded RecordBatch; whether the controller has taken it."""
+Receipt = Literal["taken", "refused", "later"]
+"""`refused`: the controller will never take this batch; `later`: it may, when asked again."""
+Post = Callable[[bytes], Awaitable[Receipt]]
+"""Sends an encoded RecordBatch."""
 
 TICK_S = 0.25
 MAX_BATCH = 1000
@@ -101,7 +104,8 @@ class RecordSpool:
                 partial.rename(file)
             except OSError as error:
                 self.dropped += count
-                partial.unlink(missing_ok=True)
+                with contextlib.suppress(OSError):
+                    partial.unlink(missing_ok=True)
                 log.error("%d request records are lost: %s: %s", count, file, error.strerror)
             else:
                 self._keep(file, len(body))
@@ -114,11 +118,19 @@ class RecordSpool:
         file, size = self._files[0]
         try:
             body = file.read_bytes()
+            receipt = await post(body) if body else "refused"
+            if receipt == "later":
+                return False
+            if receipt == "refused":
+                # One batch that nobody can take must not hold up all that come after it.
+                log.error("a batch of request records is set aside: %s.refused", file)
+                file.rename(f"{file}.refused")
+            else:
+                file.unlink()
         except FileNotFoundError:
-            body = b""
-        if body and not await post(body):
-            return False
-        file.unlink(missing_ok=True)
+            pass  # another gateway of this home has sent it
+        except OSError as error:  # it stays for the next start; the controller counts it once
+            log.error("request records are left in %s: %s", file, error.strerror)
         self._files.popleft()
         self._bytes -= size
         return True
