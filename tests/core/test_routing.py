@@ -113,3 +113,14 @@ def test_a_policy_that_is_not_enforced_yet_is_named() -> None:
     assert "session" in str(unenforceable(snapshot(Policy(balancing="session"))))
     cached = unenforceable(snapshot(Policy(caching=Caching(mode="all"))))
     assert cached == "model 'm' asks for caching all"
+
+
+def test_a_credential_that_is_not_sent_yet_is_named() -> None:
+    replica = ReplicaRoute(id="r", url="https://there", credential="its-key")
+    slot = SlotRoute(
+        slot="blue", version=1, digest="d", weight=1.0, operations=("chat",), replicas=(replica,)
+    )
+    model = ModelRoute(name="m", deployment="m", created_at=0, slots=(slot,))
+    snapshot = RouteSnapshot(epoch="e", version=1, published_at=0, models=(model,))
+
+    assert "credentials" in str(unenforceable(snapshot))

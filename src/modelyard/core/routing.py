@@ -82,6 +82,9 @@ def unenforceable(snapshot: RouteSnapshot) -> str | None:
             f"context_overflow {policy.context_overflow}": policy.context_overflow != "reject",
             f"sticky_by {policy.sticky_by}": policy.sticky_by != "none",
             "shadow": model.shadow is not None,
+            "credentials": any(
+                replica.credential is not None for slot in model.slots for replica in slot.replicas
+            ),
         }
         for setting, missing in asked.items():
             if missing:
