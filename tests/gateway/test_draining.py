@@ -126,7 +126,13 @@ def _resident_kib(pid: int) -> int:
 
 @pytest.mark.parametrize(
     ("listen", "said"),
-    [("0.0.0.0:8000", "loopback"), ("127.0.0.1:x", "loopback"), ("192.0.2.1:1", "loopback")],
+    [("0.0.0.0:8000", "loopback"), ("127.0.0.1:x", "loopback"), ("192.0.2.1:1", "loopback"),
+     ("127.0.0.1:99999", "127.0.0.1:99999")],
+        ("0.0.0.0:8000", "loopback"),
+        ("127.0.0.1:x", "loopback"),
+        ("127.0.0.1:99999", "loopback"),
+        ("192.0.2.1:1", "loopback"),
+    ],
 )
 def test_an_address_that_is_not_loopback_is_refused(home: Home, listen: str, said: str) -> None:
     done = subprocess.run(
@@ -149,3 +155,42 @@ async def test_a_taken_port_is_named(rig: Rig, home: Home) -> None:
     assert done.returncode == 1
     assert port in done.stderr
     assert "--gateway-port" in done.stderr
+
+
+def test_a_home_that_can_not_be_written_is_said_in_one_line(home: Home, free_port: int) -> None:
+    home.gateway.parent.mkdir(parents=True, exist_ok=True)
+    home.gateway.write_text("not a folder")
+    done = subprocess.run(
+        [sys.executable, "-m", "modelyard.gateway.main", "--home", str(home.root),
+         "--listen", f"127.0.0.1:{free_port}"], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert str(home.gateway) in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+async def test_what_came_in_whole_while_draining_is_counted_too(
+    start_rig: StartRig, engines: list[Engine], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Promise G21: a request that was half read at SIGTERM is served, and the numbers add up."""
+    caplog.set_level("INFO")
+    rig: Rig = await start_rig(model_route([engines[0].url]))
+    host, port = rig.url.removeprefix("http://").split(":")
+    reader, writer = await asyncio.open_connection(host, int(port))
+    body = json.dumps(chat("x", max_tokens=1)).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+    writer.write(head % len(body) + body[:10])
+    connection = await eventually(
+        lambda: next(iter(rig.service.gateway.connections), None),
+        lambda found: found is not None and found._reading,
+    )
+    rig.stop.set()
+    await eventually(lambda: connection.closing_after, bool)
+    writer.write(body[10:])
+
+    answer = await reader.read()
+
+    assert answer.startswith(b"HTTP/1.1 200 OK")
+    await eventually(lambda: "drained:" in caplog.text, bool)
+    assert "drained: 1 requests finished, 0 cut" in caplog.text
+    writer.close()

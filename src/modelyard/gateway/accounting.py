@@ -56,6 +56,11 @@ class Accounting:
         self._spool.put(record)
         self._measure(record)
 
+    @property
+    def ended(self) -> int:
+        """Calls that have ended."""
+        return self._count - len(self.open)
+
     def exposition(self) -> bytes:
         """All metrics in Prometheus's text form."""
         return generate_latest(self._registry)

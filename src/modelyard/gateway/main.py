@@ -21,7 +21,7 @@ import msgspec
 import prometheus_client
 import uvloop
 
-from modelyard.core.errors import Conflict, InvalidConfig, ModelyardError
+from modelyard.core.errors import Conflict, InvalidConfig, ModelyardError, StorageError
 from modelyard.core.home import Home
 from modelyard.gateway.accounting import Accounting
 from modelyard.gateway.admission import Admission
@@ -74,7 +74,14 @@ class Service:
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain. Raises Conflict when the port is taken."""
-        self._spool.open()
+        try:
+            self._spool.open()
+        except OSError as error:
+            raise StorageError(
+                f"the gateway can't keep records under {self._options.home.gateway}: "
+                f"{error.strerror}",
+                next_step="make the home writable, or choose another with --home",
+            ) from None
         self.follower.load()
         server = await self._listen()
         self._write_run_record()
@@ -122,16 +129,16 @@ class Service:
     async def _drain(self) -> None:
         """Finish what is in flight until the deadline, cut the rest with an error (G21)."""
         self.follower.draining = True
-        begun = len(self.accounting.open)
-        log.info("draining: %d requests in flight", begun)
+        ended = self.accounting.ended
+        log.info("draining: %d requests in flight", len(self.accounting.open))
         for connection in list(self.gateway.connections):
             connection.close_when_idle()
         await self.gateway.until_quiet(self._options.drain_s)
-        cut = len(self.accounting.open)
+        finished, cut = self.accounting.ended - ended, len(self.accounting.open)
         for connection in list(self.gateway.connections):
             connection.interrupt()
         await self.gateway.until_quiet(CUT_S)
-        log.info("drained: %d requests finished, %d cut", begun - cut, cut)
+        log.info("drained: %d requests finished, %d cut", finished, cut)
 
 
 def parse(argv: list[str]) -> GatewayOptions:
@@ -146,7 +153,7 @@ def parse(argv: list[str]) -> GatewayOptions:
     args = parser.parse_args(argv)
     host, _, port = args.listen.rpartition(":")
     host = host.strip("[]")
-    if not port.isdigit() or not _is_loopback(host):
+    if not _is_port(port) or not _is_loopback(host):
         raise InvalidConfig(
             f"the gateway can't be bound to {args.listen!r}",
             next_step="give a loopback address, such as 127.0.0.1:8000; "
@@ -161,6 +168,10 @@ def parse(argv: list[str]) -> GatewayOptions:
         when_spool_full=args.when_spool_full,
         max_body_bytes=args.max_body_bytes,
     )
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and int(text) < 1 << 16
 
 
 def _is_loopback(host: str) -> bool:
