@@ -126,8 +126,7 @@ def _resident_kib(pid: int) -> int:
 
 @pytest.mark.parametrize(
     ("listen", "said"),
-    [("0.0.0.0:8000", "loopback"), ("127.0.0.1:x", "loopback"), ("192.0.2.1:1", "loopback"),
-     ("127.0.0.1:99999", "127.0.0.1:99999")],
+    [
         ("0.0.0.0:8000", "loopback"),
         ("127.0.0.1:x", "loopback"),
         ("127.0.0.1:99999", "loopback"),
