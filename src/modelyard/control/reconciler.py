@@ -31,7 +31,7 @@ from modelyard.core.reconcile import (
     decide,
     wanted_slots,
 )
-from modelyard.core.replicas import ReplicaState
+from modelyard.core.replicas import ALIVE, ReplicaState
 from modelyard.core.routes import Slot
 from modelyard.engines.engine import Engine
 from modelyard.launchers.launcher import Launched
@@ -64,6 +64,7 @@ class Reconciler:
         self._parts = parts
         self._lives: dict[str, tuple[Life, asyncio.Task[None]]] = {}
         self._serving: dict[tuple[str, str, int | None], Serving] = {}
+        self._held: frozenset[tuple[str, SlotSpec]] | None = None
         self._listening_since = parts.ledger.now()
 
     async def run(self) -> None:
@@ -132,12 +133,43 @@ class Reconciler:
     async def _step(self) -> None:
         parts = self._parts
         deployments = tuple(await parts.ledger.write(parts.store.deployments.all))
+        await self._hold(deployments)
         actions = decide(self._world(deployments), parts.ledger.now(), parts.rules)
         for action in actions:
             await self._apply(action)
         if actions:
             deployments = tuple(await parts.ledger.write(parts.store.deployments.all))
         await self._publish(deployments)
+
+    async def _hold(self, deployments: tuple[Deployment, ...]) -> None:
+        """Tell the registry what is used, before it is. A disk that refuses stops nothing that
+        runs: it is tried again with the next step."""
+        specs = {
+            (deployment.name, spec.generation): spec
+            for deployment in deployments
+            for spec in (deployment.blue, deployment.green)
+            if spec is not None
+        }
+        wanted = {
+            (deployment.name, spec)
+            for deployment in deployments
+            for slot in wanted_slots(deployment)
+            if (spec := deployment.slot(slot)) is not None
+        }
+        running = {
+            (name, specs.get((name, replica.generation)) or _spec_of(replica))
+            for replica in self._parts.ledger.all()
+            if replica.state in ALIVE and (name := replica.deployment)
+        }
+        used = frozenset(wanted | running)
+        if used == self._held:
+            return
+        try:
+            await asyncio.to_thread(self._parts.weights.hold, used)
+        except ModelyardError as error:
+            log.warning("%s", error)
+            return
+        self._held = used
 
     def _world(self, deployments: tuple[Deployment, ...]) -> World:
         parts = self._parts

@@ -1,6 +1,6 @@
 """From a slot's version to a path that an engine can load, every byte hashed on the way (R6)."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Protocol
 
@@ -11,18 +11,22 @@ from modelyard.core.publishing import Serving
 from modelyard.core.refs import Ref
 from modelyard.engines.engine import Engine
 from modelyard.forms.forms import Forms
+from modelyard.registry.pins import Pin
 from modelyard.registry.registry import Registry
 from modelyard.registry.versions import ModelVersion
 
 
 class Weights(Protocol):
-    """Where verified model files come from. Both calls block: they run in a thread."""
+    """Where verified model files come from. All calls block: they run in a thread."""
 
     def prepare(self, spec: SlotSpec) -> Path:
         """Verify, bring into the engine's form; IntegrityError names the damaged file."""
 
     def facts(self, spec: SlotSpec) -> ModelFacts:
         """What is known of the model."""
+
+    def hold(self, used: Collection[tuple[str, SlotSpec]]) -> None:
+        """Keep what these deployments (by name) use, and nothing else; StorageError."""
 
 
 class RegistryWeights:
@@ -48,6 +52,16 @@ class RegistryWeights:
     def facts(self, spec: SlotSpec) -> ModelFacts:
         """From the registry's manifest."""
         return self._version(spec).facts
+
+    def hold(self, used: Collection[tuple[str, SlotSpec]]) -> None:
+        """As pins in the registry, so that nobody takes a version out that runs."""
+        self._registry.hold(
+            "controller",
+            [
+                Pin(spec.model, spec.version, spec.digest, f"deployment {name}")
+                for name, spec in used
+            ],
+        )
 
     def _version(self, spec: SlotSpec) -> ModelVersion:
         version = self._registry.get(Ref(spec.model, version=spec.version))

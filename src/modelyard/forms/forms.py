@@ -54,6 +54,10 @@ class Forms:
         that is damaged is not started (promise R6). Safe across processes.
         Raises IntegrityError (a damaged file), Unsupported, InvalidRequest, StorageError.
         """
+        with self._registry.in_use():
+            return self._prepare(version, form, progress)
+
+    def _prepare(self, version: ModelVersion, form: Format, progress: Progress | None) -> Path:
         source = self._registry.load(f"{version.name}:{version.version}", progress=progress)
         if version.facts.format == form:
             return _first_gguf(source) if form == "gguf" else source

@@ -32,8 +32,8 @@ class Integrity:
 
             damaged = [file for file in each(check, version.manifest.files, tally) if file]
             if damaged:
-                raise self._found_damaged(version, damaged)
-            _refuse_quarantined(version)
+                raise self.found_damaged(version, damaged)
+            refuse_quarantined(version)
 
     def load(self, ref: str | Ref, progress: Progress | None) -> Path:
         """See `Registry.load`."""
@@ -42,11 +42,11 @@ class Integrity:
 
     def _load(self, version: ModelVersion, progress: Progress | None) -> Path:
         stores = self._stores
-        _refuse_quarantined(version)
+        refuse_quarantined(version)
         blobs = {file.sha256: stores.blobs.path(file.sha256) for file in version.manifest.files}
         missing = [file for file in version.manifest.files if not blobs[file.sha256].is_file()]
         if missing:
-            raise self._found_damaged(version, missing)
+            raise self.found_damaged(version, missing)
         tally = Tally(progress, version.size_bytes)
         try:
             tree = stores.trees.complete(version.digest, version.manifest, blobs)
@@ -58,7 +58,7 @@ class Integrity:
         except OSError as error:
             raise storage_error(error, f"preparing {version}", stores.home.root) from error
         if damaged:
-            raise self._found_damaged(version, damaged)
+            raise self.found_damaged(version, damaged)
         return tree
 
     def _whole_in(self, tree: Path, file: FileEntry, progress: Progress) -> bool:
@@ -75,7 +75,7 @@ class Integrity:
         except InvalidRequest:  # a disk that fails to give bytes back has damaged them
             return False
 
-    def _found_damaged(self, version: ModelVersion, files: list[FileEntry]) -> IntegrityError:
+    def found_damaged(self, version: ModelVersion, files: list[FileEntry]) -> IntegrityError:
         """Quarantine the blobs, and say so."""
         reasons = []
         for file in files:
@@ -99,7 +99,8 @@ class Integrity:
         return _damage(version, reasons[0])
 
 
-def _refuse_quarantined(version: ModelVersion) -> None:
+def refuse_quarantined(version: ModelVersion) -> None:
+    """Raise IntegrityError with the reason when it is out of service."""
     if version.quarantined:
         raise _damage(version, version.quarantined)
 

@@ -12,15 +12,17 @@ from pathlib import Path
 
 import msgspec
 
-from modelyard.core.refs import check_name
+from modelyard.core.errors import InvalidRequest
+from modelyard.core.refs import check_name, is_digest
 from modelyard.registry.facts import read_facts
 from modelyard.registry.manifest import FileEntry, build_manifest
 from modelyard.registry.mirror import Mirror
+from modelyard.registry.origin import Origin, check_origin
 from modelyard.registry.progress import Progress, Tally
 from modelyard.registry.reading import storage_error
 from modelyard.registry.source import SourceFile, check_unchanged, scan
 from modelyard.registry.stores import Stores, actor
-from modelyard.registry.versions import ModelVersion, VersionRecord
+from modelyard.registry.versions import ModelVersion, Recipe, VersionRecord
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,10 +43,17 @@ class Registrar:
         self._mirror = mirror
 
     def register(
-        self, name: str, path: Path | str, progress: Progress | None, *, link: bool = False
+        self,
+        name: str,
+        path: Path | str,
+        progress: Progress | None,
+        *,
+        link: bool = False,
+        origin: Origin | None = None,
     ) -> Registration:
         """See `Registry.register`."""
         check_name(name)
+        known = self._resolved(origin or Origin())
         files = scan(Path(path))
         # Refuse early what is damaged; the facts that count are those of the stored bytes.
         read_facts({file.path: file.location for file in files})
@@ -53,43 +62,68 @@ class Registrar:
             try:
                 entries = self._store(files, progress, link)
                 check_unchanged(Path(path), files)
-                record, created = self._publish(name, path, entries, warnings)
+                record, created = self._publish(self._record(name, path, entries, known), warnings)
             except OSError as error:
                 home = self._stores.home.root
                 raise storage_error(error, f"registering {name}", home) from error
         if not warnings:  # a server that did not answer a moment ago is not waited for twice
             self._mirror.catch_up(warnings)
+        if not created and known.differs_from(record):
+            warnings.append(
+                f"{record.name}:{record.version} stays as it was registered: the parent, recipe "
+                "or metrics given now are not those that it has"
+            )
         return Registration(
             version=self._stores.lookup.view(record),
             created=created,
             warnings=tuple(dict.fromkeys(warnings)),
         )
 
-    def _publish(
-        self,
-        name: str,
-        path: Path | str,
-        entries: Iterable[FileEntry],
-        warnings: list[str],
-    ) -> tuple[VersionRecord, bool]:
+    def _record(
+        self, name: str, path: Path | str, entries: Iterable[FileEntry], origin: "_Resolved"
+    ) -> VersionRecord:
+        """What is to be registered, without its number."""
         stores = self._stores
         manifest = build_manifest(entries)
         facts = read_facts({file.path: stores.blobs.path(file.sha256) for file in manifest.files})
-        digest = stores.manifests.put(manifest)
-        known = stores.records.find(name, digest)
-        if known is not None:
-            return known, False
-        stores.records.mark_unmirrored(name)
         record = VersionRecord(
             name=name,
-            version=self._mirror.first_free(name, warnings),
-            digest=digest,
+            version=0,
+            digest=stores.manifests.put(manifest),
             created_at=time.time(),
             actor=actor(),
-            source=os.fsencode(path).decode(errors="replace"),
+            source=origin.source or os.fsencode(path).decode(errors="replace"),
             facts=facts,
+            parent=origin.parent,
+            recipe=origin.recipe,
+            metrics=origin.metrics,
         )
-        return stores.records.add(record)
+        if record.parent == record.digest:
+            raise InvalidRequest(
+                "these files are the parent's own: nothing was made of it",
+                next_step="register the folder that the recipe wrote, or leave the parent out",
+                param="parent",
+            )
+        return record
+
+    def _publish(self, record: VersionRecord, warnings: list[str]) -> tuple[VersionRecord, bool]:
+        records = self._stores.records
+        known = records.find(record.name, record.digest)
+        if known is not None:
+            return known, False
+        records.mark_unmirrored(record.name)
+        number = self._mirror.first_free(record.name, warnings)
+        return records.add(msgspec.structs.replace(record, version=number))
+
+    def _resolved(self, origin: Origin) -> "_Resolved":
+        """Checked, the parent as a digest; one given as a digest may be registered elsewhere."""
+        check_origin(origin)
+        parent = origin.parent
+        if parent is not None and not (isinstance(parent, str) and is_digest(parent)):
+            parent = self._stores.lookup.get(parent).digest
+        return _Resolved(
+            parent=parent, recipe=origin.recipe, metrics=dict(origin.metrics), source=origin.source
+        )
 
     def _store(
         self, files: Sequence[SourceFile], progress: Progress | None, link: bool
@@ -105,3 +139,18 @@ class Registrar:
             FileEntry(path=file.path, sha256=blob.sha256, size_bytes=blob.size_bytes)
             for file, blob in zip(files, blobs, strict=True)
         ]
+
+
+class _Resolved(msgspec.Struct, frozen=True, kw_only=True):
+    """An `Origin` whose parent is a digest."""
+
+    parent: str | None
+    recipe: Recipe | None
+    metrics: dict[str, float]
+    source: str
+
+    def differs_from(self, record: VersionRecord) -> bool:
+        """Whether it says anything that the record, which never changes, does not."""
+        given = (self.parent, self.recipe, self.metrics)
+        known = (record.parent, record.recipe, record.metrics)
+        return any(mine and mine != its for mine, its in zip(given, known, strict=True))
