@@ -73,7 +73,8 @@ class Batch:
             name.unlink()
             try:
                 # By its descriptor: what was hashed is what is linked, whatever `path` is by now.
-                os.link(f"/proc/self/fd/{source}", name, follow_symlinks=True)
+                # Only with a folder's descriptor does Python call linkat(2), which follows.
+                os.link(f"/proc/self/fd/{source}", sha256, dst_dir_fd=self._fd)
             except OSError as error:
                 if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP):
                     raise
