@@ -3,11 +3,12 @@
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import httpx
 import pytest
+import uvloop
 from tests.gateway.rig import (
     NOWHERE,
     Engine,
@@ -25,6 +26,12 @@ from modelyard.core.routes import (
     ModelRoute,
 )
 from modelyard.gateway.main import GatewayOptions, Service
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_asyncio_loop_factories() -> dict[str, Callable[[], asyncio.AbstractEventLoop]]:
+    """The loop that the gateway runs on: its transports pause, close and end in their own way."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @pytest.fixture(scope="session")

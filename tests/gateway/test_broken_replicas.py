@@ -300,3 +300,14 @@ async def test_a_failing_replica_does_not_get_every_first_try(start_rig: StartRi
 
     attempts = [reply.headers["x-modelyard-attempts"] for reply in replies]
     assert sorted(attempts) == ["1", "1", "2", "2"]
+
+
+async def test_what_a_failed_attempt_said_is_not_counted(start_rig: StartRig) -> None:
+    """Promise G2: tokens that never reached the client are not billed."""
+    failing = SSE + b"\r\n" + FIRST * 20 + b'data: {"error":"out of memory"}\n\n'
+    async with replica(always(failing)) as bad, replica(always(SSE + b"\r\n" + FIRST + END)) as url:
+        rig = await start_rig(model_route([url, bad]))
+        for _ in range(2):
+            assert (await ask(rig, stream=True)).status_code == 200
+
+    assert [record.completion_tokens for record in await rig.records(2)] == [2, 2]

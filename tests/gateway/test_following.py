@@ -262,7 +262,6 @@ async def test_records_that_the_controller_will_never_take_hold_up_no_others(
     [
         b'{"epoch":"\xff"}',
         b"<html>",
-        b"[]",
         b'{"epoch":"e"}',
         b'{"epoch":"e","routes":{"format":99,"epoch":"e","version":9,"published_at":0}}',
     ],

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import tracemalloc
 
 import httpx
 import pytest
@@ -272,3 +273,23 @@ async def test_a_client_that_closes_at_once_is_still_counted_once(rig: Rig) -> N
     await rig.until_at_rest()
     async with httpx.AsyncClient(base_url=rig.url, trust_env=False) as client:
         assert (await client.get("/health")).status_code == 200
+
+
+async def test_a_body_in_tiny_chunks_takes_no_more_than_its_size(rig: Rig) -> None:
+    tracemalloc.start()
+    _, writer = await connect(rig)
+    writer.write(b"POST /generate HTTP/1.1\r\nhost: x\r\ntransfer-encoding: chunked\r\n\r\n")
+    for _ in range(40):
+        writer.write(b"2\r\nxy\r\n" * 5000)
+        await writer.drain()
+    connection = await eventually(
+        lambda: next(iter(rig.service.gateway.connections)),
+        lambda found: found._size == 400_000,
+    )
+
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+
+    assert held < 4_000_000
+    connection.cut()
+    writer.close()

@@ -93,6 +93,12 @@ class Call:
         self.request_bytes = 0
         self.response_bytes = 0
 
+    def begin_attempt(self) -> None:
+        """Forget what an earlier attempt answered: none of it has reached the client."""
+        self.events = 0
+        self.usage = None
+        self.finish_reason = None
+
     def sent(self, size_bytes: int, now: float) -> None:
         """Note that bytes of the answer went to the client."""
         if self.first_byte is None:

@@ -89,7 +89,7 @@ class Connection(asyncio.Protocol):
         self._ready: deque[Request] = deque()
         self._refusal: ModelyardError | None = None
         self._url = b""
-        self._parts: list[bytes] = []
+        self._body = bytearray()
         self._size = 0
         self._headers = 0
         self._held = bytearray()
@@ -147,7 +147,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._arm(self._limits.head_timeout_s)
         self._url = b""
-        self._parts = []
+        self._body = bytearray()
         self._size = 0
         self._headers = 0
 
@@ -191,13 +191,13 @@ class Connection(asyncio.Protocol):
         self._size += len(body)
         if self._size > self._limits.max_body_bytes:
             raise _RefusedError(self._too_large())
-        self._parts.append(body)
+        self._body += body  # a list of what may be single bytes would take many times their size
 
     def on_message_complete(self) -> None:
         request = self._request
-        request.body = self._parts[0] if len(self._parts) == 1 else b"".join(self._parts)
+        request.body = bytes(self._body)
+        self._body = bytearray()
         self._reading = False
-        self._parts = []
         self._ready.append(request)
 
     # --- reading ---------------------------------------------------------------------------------

@@ -128,6 +128,7 @@ class Dispatcher:
     ) -> Answer | None:
         replica, reason = choice
         begun = time.monotonic()
+        call.begin_attempt()
         outcome: AttemptOutcome = "cancelled"
         exchange: Exchange | None = None
         try:

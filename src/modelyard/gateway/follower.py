@@ -148,7 +148,7 @@ class Follower:
             self._refused = Applied(routes.epoch, routes.version)
             log.error("%s; %s", error.message, error.next_step)
             return False
-        self._store(routes)
+        await asyncio.to_thread(self._store, routes)  # a slow disk must not hold up requests
         self._changed.set()
         return True
 

@@ -56,8 +56,13 @@ class RecordSpool:
     def open(self) -> None:
         """Make the folder and take over the batches that earlier processes left."""
         self._folder.mkdir(parents=True, exist_ok=True)
-        for file in sorted(self._folder.glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
-            self._keep(file, file.stat().st_size)
+        found = []
+        for file in self._folder.glob("*.json"):
+            with contextlib.suppress(FileNotFoundError):  # another gateway of this home has sent it
+                facts = file.stat()
+                found.append((facts.st_mtime_ns, file, facts.st_size))
+        for _, file, size in sorted(found):
+            self._keep(file, size)
 
     def put(self, record: RequestRecord) -> None:
         """Take a record; when the spool is full it is dropped and counted."""
