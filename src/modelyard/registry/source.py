@@ -22,7 +22,7 @@ IGNORED = frozenset(
     | {".DS_Store", "Thumbs.db"}
 )
 WEIGHT_SUFFIXES = (".safetensors", ".gguf")
-_PICKLE_SUFFIXES = frozenset(
+PICKLE_SUFFIXES = frozenset(
     {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npy", ".npz", ".h5"}
 )
 _MAX_DEPTH = 32
@@ -146,7 +146,7 @@ def _file(root: Path, entry: "os.DirEntry[str]", allowed: list[Path]) -> SourceF
 def _require_weights(source: Path, files: tuple[SourceFile, ...]) -> None:
     if any("/" not in file.path and file.path.endswith(WEIGHT_SUFFIXES) for file in files):
         return
-    pickles = [file.path for file in files if Path(file.path).suffix.lower() in _PICKLE_SUFFIXES]
+    pickles = [file.path for file in files if Path(file.path).suffix.lower() in PICKLE_SUFFIXES]
     if pickles:
         raise _pickle(pickles[0])
     snapshot = next((file.path for file in files if file.path.endswith(WEIGHT_SUFFIXES)), None)
@@ -164,7 +164,7 @@ def _require_weights(source: Path, files: tuple[SourceFile, ...]) -> None:
 def _refuse_pickle(file: SourceFile) -> None:
     """A pickle runs code of its author's when it is loaded; neither name nor content may be one."""
     suffix = Path(file.path).suffix.lower()
-    if suffix in _PICKLE_SUFFIXES:
+    if suffix in PICKLE_SUFFIXES:
         raise _pickle(file.path)
     if suffix in WEIGHT_SUFFIXES:
         return
