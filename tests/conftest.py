@@ -1,11 +1,23 @@
 """Fixtures that every room's tests share."""
 
+import os
 import socket
 from pathlib import Path
 
 import pytest
+from tests.services import MISSING
 
 from modelyard.core.home import Home
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """`@pytest.mark.service(name)`: skip where it is absent; under CI=true that is a failure."""
+    for marker in item.iter_markers("service"):
+        why = MISSING[marker.args[0]]()
+        if why and os.environ.get("CI") == "true":
+            pytest.fail(why, pytrace=False)
+        if why:
+            pytest.skip(why)
 
 
 @pytest.fixture

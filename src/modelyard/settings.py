@@ -8,6 +8,7 @@
       host: 127.0.0.1        address of the management API
       port: 8001
     registry:
+      tracking_uri: null     the team's MLflow, as http://HOST:5000; null: SQLite in the home
       trust:
         require_signed: false  true: only versions signed by one of these keys are served
         public_keys: []        PEM files; a relative path begins at the folder of config.yaml
@@ -21,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -81,6 +82,17 @@ class RegistrySettings(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     trust: TrustSettings = TrustSettings()
+    tracking_uri: str | None = None
+    """Of the MLflow that shows what is registered; None: SQLite in the home."""
+
+    @field_validator("tracking_uri")
+    @classmethod
+    def _means_the_same_everywhere(cls, uri: str | None) -> str | None:
+        if uri is not None and "://" not in uri:
+            raise ValueError("not a URI such as http://HOST:5000 or sqlite:////PATH/mlflow.db")
+        if uri is not None and uri.startswith("sqlite:///") and uri[10:11] != "/":
+            raise ValueError("a relative path; write sqlite://// and the absolute one")
+        return uri
 
 
 class Settings(BaseModel):

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import struct
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,8 @@ import pytest
 from modelyard.core.home import Home
 from modelyard.registry.catalogue import Catalogue
 from modelyard.registry.registry import Registry
+
+from .mlflow_server import MlflowServer, running_server
 
 Tensors = Mapping[str, tuple[str, list[int], bytes]]
 """Name → dtype, shape, bytes."""
@@ -78,6 +81,16 @@ def prepared_home(home: Home, empty_catalogue: Path) -> Home:
 @pytest.fixture
 def registry(prepared_home: Home) -> Registry:
     return Registry(prepared_home)
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """One for all tests: starting it takes seconds."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with running_server(tmp_path_factory.mktemp("mlflow"), port) as server:
+        yield server
 
 
 @pytest.fixture

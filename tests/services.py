@@ -1,0 +1,24 @@
+"""Real services that tests need: where they are, and why one can't be used here."""
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+_ROOT = Path(__file__).resolve().parents[1]
+
+
+def mlflow_program() -> Path:
+    """The `mlflow` command of an environment with the whole package in it."""
+    chosen = os.environ.get("MODELYARD_MLFLOW_SERVER")
+    return Path(chosen) if chosen else _ROOT / ".venv-mlflow" / "bin" / "mlflow"
+
+
+def _mlflow() -> str:
+    program = mlflow_program()
+    if program.is_file():
+        return ""
+    return f"{program} is not there; make it with: scripts/setup-mlflow"
+
+
+MISSING: Mapping[str, Callable[[], str]] = {"mlflow": _mlflow}
+"""Service → why it can't be used; empty when it can."""
