@@ -78,7 +78,7 @@ def test_show_names_every_file(cli: Cli, weights: Path, registered: Path) -> Non
     shown = cli("models", "show", "small", "--home", registered)
     facts = json.loads(cli("models", "show", "small:1", "--home", registered, "--json").out)
 
-    assert list(facts) == [*KEYS, "files"]
+    assert list(facts) == [*KEYS, "recipe", "children", "files"]
     assert {file["path"] for file in facts["files"]} == {
         path.relative_to(weights).as_posix() for path in weights.rglob("*") if path.is_file()
     }

@@ -23,6 +23,19 @@ JsonOption = Annotated[
     bool, typer.Option("--json", help="Print facts as JSON on stdout, nothing else.")
 ]
 
+RefArgument = Annotated[
+    str, typer.Argument(metavar="REF", help="NAME, NAME:3, NAME@ALIAS or NAME@sha256:…")
+]
+WaitOption = Annotated[
+    float,
+    typer.Option(
+        "--wait",
+        metavar="SECONDS",
+        min=0.0,
+        help="How long to wait for registrations, checks and launches that run.",
+    ),
+]
+
 
 def resolve_home(chosen: Path | None) -> Home:
     """The home that was asked for, or the user's own; an absolute path either way."""

@@ -1,10 +1,11 @@
-"""What `--json` says of a model version; `register` and `models` share it."""
+"""How a model version is shown; `register` and `models` share it."""
 
 from typing import Any
 
 import msgspec
 
-from modelyard.registry.versions import ModelVersion
+from modelyard.cli.output import short_digest
+from modelyard.registry.versions import ModelVersion, Recipe
 
 
 def version_facts(version: ModelVersion) -> dict[str, Any]:
@@ -19,3 +20,14 @@ def version_facts(version: ModelVersion) -> dict[str, Any]:
         "metrics": version.metrics,
         "size_bytes": version.size_bytes,
     }
+
+
+def told_recipe(recipe: Recipe) -> str:
+    """`quantize by llmcompressor 0.14, bits=4, seed 7, data sha256:0123456789ab`."""
+    parts = [f"{recipe.kind} by {recipe.tool}" if recipe.tool else recipe.kind]
+    parts += [f"{name}={value}" for name, value in recipe.options.items()]
+    if recipe.seed is not None:
+        parts.append(f"seed {recipe.seed}")
+    if recipe.data_digest is not None:
+        parts.append(f"data {short_digest(recipe.data_digest)}")
+    return ", ".join(parts)

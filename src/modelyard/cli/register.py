@@ -9,6 +9,7 @@ import typer
 from modelyard.cli.options import HomeOption, JsonOption, hint, resolve_home
 from modelyard.cli.output import bytes_progress, human_bytes, human_count, print_json
 from modelyard.cli.presentation import version_facts
+from modelyard.core.refs import check_alias
 
 
 def register(
@@ -16,6 +17,29 @@ def register(
     path: Annotated[
         Path, typer.Argument(metavar="PATH", help="Folder or file that holds its weights.")
     ],
+    parent: Annotated[
+        str | None,
+        typer.Option("--parent", metavar="REF", help="What it was made of.", show_default=False),
+    ] = None,
+    recipe: Annotated[
+        Path | None,
+        typer.Option(
+            "--recipe",
+            metavar="FILE.json",
+            help="How: kind, tool, options, seed, data_digest.",
+            show_default=False,
+        ),
+    ] = None,
+    metrics: Annotated[
+        list[str] | None,
+        typer.Option("--metric", metavar="NAME=VALUE", help="An evaluation result; repeatable."),
+    ] = None,
+    alias: Annotated[
+        str | None,
+        typer.Option(
+            "--alias", metavar="ALIAS", help="Let this alias mean it.", show_default=False
+        ),
+    ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -23,17 +47,26 @@ def register(
 
     Every file is hashed while it is copied. The same content again is the same version.
     """
-    from modelyard.registry.registry import Registry
+    from modelyard.cli.origins import read_origin
+    from modelyard.cli.registries import open_registry
 
     where = resolve_home(home)
+    if alias is not None:
+        check_alias(alias)
+    origin = read_origin(parent, recipe, metrics or ())
+    registry = open_registry(where)
     with bytes_progress("registering", quiet=as_json) as progress:
-        registration = Registry(where).register(name, path, progress=progress)
+        registration = registry.register(name, path, origin=origin, progress=progress)
     version = registration.version
     ref = f"{version.name}:{version.version}"
-    for warning in registration.warnings:
+    warnings = list(registration.warnings)
+    if alias is not None:
+        warnings += registry.set_alias(ref, alias)
+        version = registry.get(ref)
+    for warning in warnings:
         print(f"warning: {warning}", file=sys.stderr)
     if as_json:
-        created = {"created": registration.created, "warnings": list(registration.warnings)}
+        created = {"created": registration.created, "warnings": warnings}
         print_json({**version_facts(version), **created})
         return
     print(f"{'registered' if registration.created else 'already registered as'} {ref}")

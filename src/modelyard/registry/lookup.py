@@ -1,6 +1,7 @@
 """Finding versions: from a ref to what is known of it. Reads small files, nothing else."""
 
 import bisect
+from collections.abc import Iterable
 
 import msgspec
 
@@ -107,16 +108,17 @@ class Lookup:
         if ref.digest is not None:
             record = self._records.find(ref.name, ref.digest)
             if record is None:
-                raise _no_version(ref, [f"{ref.name}:{number}" for number in numbers])
+                raise _no_version(ref, [f"{ref.name}:{number}" for number in numbers[-_SHOWN:]])
             return record
         version = ref.version if ref.version is not None else numbers[-1]
         if ref.alias is not None:
             aliases = self._aliases.current(ref.name)
             if ref.alias not in aliases:
-                raise _no_version(ref, [f"{ref.name}@{alias}" for alias in sorted(aliases)])
+                raise _no_version(ref, _nearest(ref, aliases))
             version = aliases[ref.alias]
         if version not in numbers:
-            raise _no_version(ref, [f"{ref.name}:{number}" for number in numbers])
+            near = sorted(numbers, key=lambda number: abs(number - version))[:_SHOWN]
+            raise _no_version(ref, [f"{ref.name}:{number}" for number in sorted(near)])
         return self._records.get(ref.name, version)
 
     def _no_name(self, name: str) -> NotFound:
@@ -150,10 +152,17 @@ def _place_behind(after: str | Ref, places: list[tuple[str, int]]) -> int:
     return bisect.bisect_right(places, mark, key=lambda place: (place[0], -place[1]))
 
 
-def _no_version(ref: Ref, known: list[str]) -> NotFound:
-    there = f"there is {', '.join(known[-_SHOWN:])}" if known else f"{ref.name} has no alias"
+def _nearest(ref: Ref, aliases: Iterable[str]) -> list[str]:
+    import difflib
+
+    refs = [f"{ref.name}@{alias}" for alias in sorted(aliases)]
+    return difflib.get_close_matches(str(ref), refs, n=_SHOWN, cutoff=0.0)
+
+
+def _no_version(ref: Ref, near: list[str]) -> NotFound:
+    there = f"there is {', '.join(near)}" if near else f"{ref.name} has no alias"
     return NotFound(
         f"no version {ref}; {there}",
-        next_step=f"modelyard models show {ref.name} lists its versions",
+        next_step=f"modelyard models list {ref.name} shows all of its versions",
         param="ref",
     )

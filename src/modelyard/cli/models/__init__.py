@@ -12,6 +12,14 @@ VERBS: dict[str, Entry] = {
     ),
     "verify": Entry("modelyard.cli.models.verify:verify", "Check bytes and signatures."),
     "sign": Entry("modelyard.cli.models.sign:sign", "Sign a version, offline."),
+    "pull": Entry("modelyard.cli.models.pull:pull", "Copy a version's files out to a folder."),
+    "diff": Entry("modelyard.cli.models.diff:diff", "Say what differs between two versions."),
+    "lineage": Entry(
+        "modelyard.cli.models.lineage:lineage", "Draw where a version comes from and led to."
+    ),
+    "export": Entry("modelyard.cli.models.export:export", "Write a version into one file."),
+    "rm": Entry("modelyard.cli.models.rm:remove", "Take a version out for good."),
+    "gc": Entry("modelyard.cli.models.gc:collect", "Give back the space of what nothing needs."),
     "keygen": Entry("modelyard.cli.models.keygen:keygen", "Make a key pair for signing."),
 }
 

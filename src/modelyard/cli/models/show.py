@@ -1,30 +1,29 @@
 """`modelyard models show REF`"""
 
 from datetime import UTC, datetime
-from typing import Annotated
 
 import msgspec
-import typer
 
-from modelyard.cli.options import HomeOption, JsonOption, resolve_home
+from modelyard.cli.options import HomeOption, JsonOption, RefArgument, resolve_home
 from modelyard.cli.output import human_bytes, human_count, print_json
-from modelyard.cli.presentation import version_facts
+from modelyard.cli.presentation import told_recipe, version_facts
 from modelyard.registry.registry import Registry
 
 
 def show(
-    ref: Annotated[
-        str,
-        typer.Argument(metavar="REF", help="NAME, NAME:3, NAME@ALIAS or NAME@sha256:…"),
-    ],
+    ref: RefArgument,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show one version: its facts, its files, its digest."""
-    version = Registry(resolve_home(home)).get(ref)
+    registry = Registry(resolve_home(home))
+    version = registry.get(ref)
+    children = registry.children(str(version))
     files = [msgspec.to_builtins(entry) for entry in version.manifest.files]
     if as_json:
-        print_json({**version_facts(version), "files": files})
+        recipe = None if version.recipe is None else msgspec.to_builtins(version.recipe)
+        more = {"recipe": recipe, "children": list(children), "files": files}
+        print_json({**version_facts(version), **more})
         return
     facts = version.facts
     context = f"{facts.context_length} tokens" if facts.context_length else "not stated"
@@ -33,6 +32,8 @@ def show(
         "quarantined": version.quarantined,
         "aliases": ", ".join(version.aliases),
         "parent": version.parent or "",
+        "recipe": told_recipe(version.recipe) if version.recipe else "",
+        "children": ", ".join(children),
         "architecture": facts.architecture,
         "parameters": f"{human_count(facts.parameters)} ({facts.parameters:,})",
         "format": f"{facts.format}, mostly {facts.dtype}",
