@@ -19,8 +19,12 @@ class Origin(msgspec.Struct, frozen=True, kw_only=True):
     """How it was made from its parent."""
     metrics: Mapping[str, float] = {}
     """Evaluation results by name; finite numbers."""
+    licence: str | None = None
+    """What the one who registers says; recorded as declared beside what the files say."""
     source: str = ""
     """Where the files were before; empty: the path that is registered."""
+    source_commit: str | None = None
+    """What the revision in `source` meant, for one on a hub."""
 
     def is_given(self) -> bool:
         """Whether anything but the source is said."""
@@ -42,6 +46,12 @@ def check_origin(origin: Origin) -> None:
                 next_step="give a finite number, or leave the metric out",
                 param="metrics",
             )
+    if origin.licence is not None and not (origin.licence.strip() and origin.licence.isprintable()):
+        raise InvalidRequest(
+            f"{origin.licence!r} is no licence",
+            next_step="give its SPDX name, such as apache-2.0",
+            param="licence",
+        )
     recipe = origin.recipe
     if recipe is None:
         return

@@ -22,6 +22,7 @@ from modelyard.registry.progress import Progress, Tally
 from modelyard.registry.reading import storage_error
 from modelyard.registry.source import SourceFile, check_unchanged, scan
 from modelyard.registry.stores import Stores, actor
+from modelyard.registry.tokenizer import with_tokenizer
 from modelyard.registry.versions import ModelVersion, Recipe, VersionRecord
 
 
@@ -50,18 +51,20 @@ class Registrar:
         *,
         link: bool = False,
         origin: Origin | None = None,
+        tokenizer: Path | None = None,
     ) -> Registration:
         """See `Registry.register`."""
         check_name(name)
         known = self._resolved(origin or Origin())
-        files = scan(Path(path))
+        scanned = scan(Path(path))
+        files = scanned if tokenizer is None else with_tokenizer(scanned, tokenizer)
         # Refuse early what is damaged; the facts that count are those of the stored bytes.
         read_facts({file.path: file.location for file in files})
         warnings: list[str] = []
         with self._stores.in_use():
             try:
                 entries = self._store(files, progress, link)
-                check_unchanged(Path(path), files)
+                check_unchanged(Path(path), scanned)
                 record, created = self._publish(self._record(name, path, entries, known), warnings)
             except OSError as error:
                 home = self._stores.home.root
@@ -70,8 +73,13 @@ class Registrar:
             self._mirror.catch_up(warnings)
         if not created and known.differs_from(record):
             warnings.append(
-                f"{record.name}:{record.version} stays as it was registered: the parent, recipe "
-                "or metrics given now are not those that it has"
+                f"{record.name}:{record.version} stays as it was registered: the parent, recipe, "
+                "metrics or licence given now are not those that it has"
+            )
+        if known.licence and record.facts.licence not in (None, known.licence):
+            warnings.append(
+                f"the files say that the licence is {record.facts.licence}; {known.licence} is "
+                "recorded as declared beside it"
             )
         return Registration(
             version=self._stores.lookup.view(record),
@@ -93,7 +101,9 @@ class Registrar:
             created_at=time.time(),
             actor=actor(),
             source=origin.source or os.fsencode(path).decode(errors="replace"),
+            source_commit=origin.source_commit,
             facts=facts,
+            declared_licence=origin.licence,
             parent=origin.parent,
             recipe=origin.recipe,
             metrics=origin.metrics,
@@ -122,7 +132,12 @@ class Registrar:
         if parent is not None and not (isinstance(parent, str) and is_digest(parent)):
             parent = self._stores.lookup.get(parent).digest
         return _Resolved(
-            parent=parent, recipe=origin.recipe, metrics=dict(origin.metrics), source=origin.source
+            parent=parent,
+            recipe=origin.recipe,
+            metrics=dict(origin.metrics),
+            licence=origin.licence,
+            source=origin.source,
+            source_commit=origin.source_commit,
         )
 
     def _store(
@@ -147,10 +162,12 @@ class _Resolved(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None
     recipe: Recipe | None
     metrics: dict[str, float]
+    licence: str | None
     source: str
+    source_commit: str | None
 
     def differs_from(self, record: VersionRecord) -> bool:
         """Whether it says anything that the record, which never changes, does not."""
-        given = (self.parent, self.recipe, self.metrics)
-        known = (record.parent, record.recipe, record.metrics)
+        given = (self.parent, self.recipe, self.metrics, self.licence)
+        known = (record.parent, record.recipe, record.metrics, record.declared_licence)
         return any(mine and mine != its for mine, its in zip(given, known, strict=True))

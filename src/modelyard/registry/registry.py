@@ -12,8 +12,10 @@ from modelyard.registry.blobs import BlobStore
 from modelyard.registry.catalogue import Catalogue
 from modelyard.registry.diff import Comparer, VersionDiff
 from modelyard.registry.exporting import Carrier
+from modelyard.registry.fetcher import Fetcher
 from modelyard.registry.gc import Collection, Collector
 from modelyard.registry.holding import Holder
+from modelyard.registry.hub import SCHEME, Hub
 from modelyard.registry.importing import Importer
 from modelyard.registry.integrity import Integrity
 from modelyard.registry.keys import read_public_keys
@@ -59,6 +61,7 @@ class Registry:
         self._collector = Collector(self._stores)
         self._holder = Holder(self._stores)
         self._signatures = Signatures(self.home.signatures)
+        self._fetcher = Fetcher(Hub(self.home.downloads), self._registrar, self.home.blobs)
 
     def get(self, ref: str | Ref) -> ModelVersion:
         """Look a version up; `name` alone is the newest. No network, no MLflow.
@@ -78,17 +81,25 @@ class Registry:
         *,
         origin: Origin | None = None,
         link: bool = False,
+        tokenizer: Path | None = None,
         progress: Progress | None = None,
     ) -> Registration:
         """Copy a folder (or one GGUF file) into the registry as the next version of `name`.
 
-        The same content again, under the same name, is no new version; it repairs blobs that were
-        found damaged. `origin`: its parent, recipe and metrics. `link`: take read-only files of
-        the same file system in without a copy.
+        `path` may be an address on a hub, `hf://org/model@revision`; an interrupted fetch is
+        continued by the next call. The same content again, under the same name, is no new version;
+        it repairs blobs that were found damaged. `origin`: its parent, recipe, metrics and
+        licence. `link`: take read-only files of the same file system in without a copy.
+        `tokenizer`: a folder or file with a tokenizer that lies elsewhere.
         Raises InvalidRequest (what is wrong with the files), Conflict (they changed meanwhile),
-        StorageError (disk full, not permitted); nothing is registered then.
+        StorageError (disk full, not permitted), and what `Hub.fetched` does; nothing is registered
+        then.
         """
-        return self._registrar.register(name, path, progress, link=link, origin=origin)
+        if isinstance(path, str) and path.startswith(SCHEME):
+            return self._fetcher.register(name, path, progress, origin, tokenizer)
+        return self._registrar.register(
+            name, path, progress, link=link, origin=origin, tokenizer=tokenizer
+        )
 
     def page(
         self, name: str | None = None, *, limit: int = 100, after: str | Ref | None = None

@@ -26,6 +26,7 @@ PICKLE_SUFFIXES = frozenset(
     {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npy", ".npz", ".h5"}
 )
 _MAX_DEPTH = 32
+_HEAD_BYTES = 256
 
 
 class SourceFile(msgspec.Struct, frozen=True):
@@ -49,6 +50,12 @@ def scan(source: Path) -> tuple[SourceFile, ...]:
         for file in files:
             _refuse_pickle(file)
     return files
+
+
+def list_files(source: Path) -> tuple[SourceFile, ...]:
+    """What `source` holds, weights or not; raises InvalidRequest as `scan` does for links."""
+    with _readable(source):
+        return _listed(source)
 
 
 def check_unchanged(source: Path, files: Sequence[SourceFile]) -> None:
@@ -131,7 +138,7 @@ def _file(root: Path, entry: "os.DirEntry[str]", allowed: list[Path]) -> SourceF
     location = Path(entry.path)
     if entry.is_symlink():
         location = location.resolve(strict=True)
-    status = location.stat()
+    status = entry.stat()
     if entry.is_symlink() and not any(location.is_relative_to(folder) for folder in allowed):
         raise InvalidRequest(
             f"{name!r} in {root} is a link that leads out of the folder, to {location}",
@@ -168,8 +175,11 @@ def _refuse_pickle(file: SourceFile) -> None:
         raise _pickle(file.path)
     if suffix in WEIGHT_SUFFIXES:
         return
-    with file.location.open("rb") as opened:
-        head = opened.read(256)
+    fd = os.open(file.location, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    try:
+        head = os.read(fd, _HEAD_BYTES)
+    finally:
+        os.close(fd)
     # Protocol 2 and later begin with PROTO; torch.save's zip has data.pkl as its first member.
     if (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05") or (
         head[:4] == b"PK\x03\x04" and b".pkl" in head

@@ -52,8 +52,12 @@ class VersionRecord(msgspec.Struct, frozen=True, kw_only=True):
     actor: str
     """`user:NAME`."""
     source: str
-    """The path that was registered, as text."""
+    """The path or address that was registered, as text."""
+    source_commit: str | None = None
+    """What the address's revision meant, for one on a hub."""
     facts: ModelFacts
+    declared_licence: str | None = None
+    """What the one who registered said; `facts.licence` is what the files say."""
     parent: str | None = None
     """Digest of the version that this one was made from."""
     recipe: Recipe | None = None
@@ -79,6 +83,12 @@ class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     manifest: Manifest
     facts: ModelFacts
+    declared_licence: str | None = None
+    """What the one who registered said; `facts.licence` is what the files say."""
+    source: str = ""
+    """The path or address that was registered."""
+    source_commit: str | None = None
+    """What the address's revision meant, for one on a hub."""
     created_at: float
     """Unix seconds."""
     aliases: tuple[str, ...] = ()
