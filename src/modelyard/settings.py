@@ -88,9 +88,11 @@ class RegistrySettings(BaseModel):
     @field_validator("tracking_uri")
     @classmethod
     def _means_the_same_everywhere(cls, uri: str | None) -> str | None:
-        if uri is not None and "://" not in uri:
+        if not uri:  # an empty environment variable takes back what the file says
+            return None
+        if "://" not in uri:
             raise ValueError("not a URI such as http://HOST:5000 or sqlite:////PATH/mlflow.db")
-        if uri is not None and uri.startswith("sqlite:///") and uri[10:11] != "/":
+        if uri.startswith("sqlite:///") and uri[10:11] != "/":
             raise ValueError("a relative path; write sqlite://// and the absolute one")
         return uri
 

@@ -24,6 +24,7 @@ from fastapi import FastAPI
 from modelyard import __version__
 from modelyard.api.app import create_app
 from modelyard.api.parts import About, ApiParts
+from modelyard.control.catalogue import CatalogueWatch
 from modelyard.control.feed import Feed, FeedParts
 from modelyard.control.gateways import Gateways
 from modelyard.control.ledger import Ledger
@@ -43,6 +44,7 @@ from modelyard.engines.catalogue import ENGINES, choose_engine
 from modelyard.forms.forms import Forms
 from modelyard.launchers.process import ProcessLauncher
 from modelyard.registry.registry import Registry
+from modelyard.settings import load_settings
 from modelyard.state.store import Store, open_sqlite
 
 log = logging.getLogger(__name__)
@@ -60,12 +62,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         check_loopback(arguments.host, "--host")
         prepare_home(home)
+        tracking_uri = load_settings(home.config, {}).registry.tracking_uri
         with (
             _only_one(home),
             listen(arguments.host, arguments.port, "--port") as listener,
             contextlib.closing(open_sqlite(home.state)) as store,
         ):
-            asyncio.run(_Controller(home, store, listener, arguments.gateway_url).run())
+            controller = _Controller(home, store, listener, arguments.gateway_url, tracking_uri)
+            asyncio.run(controller.run())
     except ModelyardError as error:
         print(f"{error.message}; {error.next_step}", file=sys.stderr)  # noqa: T201
         return 1
@@ -75,8 +79,16 @@ def main(argv: list[str] | None = None) -> int:
 class _Controller:
     """The parts of one controller process, on its event loop."""
 
-    def __init__(self, home: Home, store: Store, listener: socket.socket, gateway_url: str) -> None:
+    def __init__(
+        self,
+        home: Home,
+        store: Store,
+        listener: socket.socket,
+        gateway_url: str,
+        tracking_uri: str | None,
+    ) -> None:
         self._home = home
+        self._tracking_uri = tracking_uri
         self._store = store
         self._listener = listener
         self._gateway_url = gateway_url
@@ -102,7 +114,7 @@ class _Controller:
                 wake=changed.set,
             )
         )
-        registry = Registry(self._home)
+        registry = Registry(self._home, tracking_uri=self._tracking_uri)
         async with httpx.AsyncClient(trust_env=False) as http:
             weights = RegistryWeights(registry, Forms(registry), ENGINES)
             life = LifeParts(
@@ -140,7 +152,10 @@ class _Controller:
             )
             app.router.routes.extend(feed.routes())
             ledger.tell("controller.started", f"pid {os.getpid()}", self._url, actor="controller")
+            watch = CatalogueWatch(registry, lambda *event: _tell_from_thread(loop, ledger, *event))
+            watch.start()
             await self._until_told(app, reconciler, feed)
+            watch.end()
             ledger.tell("controller.stopped", f"pid {os.getpid()}", actor="controller")
         ledger.close()
 
@@ -240,6 +255,13 @@ def _only_one(home: Home) -> Iterator[None]:
 def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:
     with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to wake
         loop.call_soon_threadsafe(event.set)
+
+
+def _tell_from_thread(
+    loop: asyncio.AbstractEventLoop, ledger: Ledger, kind: str, subject: str, message: str
+) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has closed: the next start looks again
+        loop.call_soon_threadsafe(ledger.tell, kind, subject, message)
 
 
 def _parse(argv: list[str] | None) -> argparse.Namespace:
