@@ -10,7 +10,7 @@ from tests.gateway.raw_replica import END, FIRST, SSE, Client, always, replica, 
 from tests.gateway.rig import Engine, Rig, StartRig, chat, eventually, model_route
 
 from modelyard.gateway import connection as connections
-from modelyard.gateway.connection import ConnectionLimits
+from modelyard.gateway.request import ConnectionLimits
 
 GET = b"GET /health HTTP/1.1\r\nhost: x\r\n"
 

@@ -29,10 +29,11 @@ from modelyard.gateway.admission import (
     read_generate,
 )
 from modelyard.gateway.calls import PATHS, Answer, Call, trace_parent
-from modelyard.gateway.connection import Connection, Request
+from modelyard.gateway.connection import Connection
 from modelyard.gateway.dispatch import Dispatcher
 from modelyard.gateway.follower import Follower
 from modelyard.gateway.relay import brief
+from modelyard.gateway.request import Request
 from modelyard.gateway.routes import RouteTable
 from modelyard.wire import sse
 from modelyard.wire.http import Header

@@ -26,9 +26,10 @@ from modelyard.core.home import Home
 from modelyard.gateway.accounting import Accounting
 from modelyard.gateway.admission import Admission
 from modelyard.gateway.app import Gateway
-from modelyard.gateway.connection import Connection, ConnectionLimits
+from modelyard.gateway.connection import Connection
 from modelyard.gateway.dispatch import Dispatcher
 from modelyard.gateway.follower import Follower, Link
+from modelyard.gateway.request import ConnectionLimits
 from modelyard.gateway.routes import RouteTable
 from modelyard.gateway.spool import RecordSpool, SpoolPolicy
 
