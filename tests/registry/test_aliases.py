@@ -1,11 +1,14 @@
 """The alias journal: only ever added to."""
 
+import subprocess
+import sys
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from modelyard.core.errors import IntegrityError
-from modelyard.registry.aliases import AliasJournal, AliasMove
+from modelyard.registry.aliases import AliasJournal, AliasMove, replay, until
 
 
 def move(version: int, *, alias: str = "production", name: str = "yard") -> AliasMove:
@@ -40,3 +43,53 @@ def test_a_damaged_line_is_named(tmp_path: Path) -> None:
     path.write_bytes(b'{"at":"x"}\n')
     with pytest.raises(IntegrityError, match="line 1 of the alias journal"):
         AliasJournal(path).moves()
+
+
+def test_what_an_alias_meant_at_a_time(tmp_path: Path) -> None:
+    journal = AliasJournal(tmp_path / "aliases.jsonl")
+    gone = AliasMove(at=1009.0, name="yard", alias="production", version=None, actor="user:me")
+    journal.append(move(1), move(5), gone)
+    at = {t: replay(until(journal.moves(), t)).get("yard", {}) for t in (1000, 1001, 1008, 1009)}
+    assert at == {1000: {}, 1001: {"production": 1}, 1008: {"production": 5}, 1009: {}}
+
+
+def test_a_clock_that_went_back_does_not_change_the_order(tmp_path: Path) -> None:
+    """1, then 9 with a clock far ahead, then 3 with the clock set right."""
+    journal = AliasJournal(tmp_path / "aliases.jsonl")
+    journal.append(move(1), move(9), move(3))
+    assert journal.current("yard") == {"production": 3}
+    meant = {t: replay(until(journal.moves(), t))["yard"]["production"] for t in (1002, 1005, 1010)}
+    assert meant == {1002: 1, 1005: 3, 1010: 3}
+
+
+def test_processes_that_write_at_once_lose_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "aliases.jsonl"
+    code = (
+        "import sys; from pathlib import Path\n"
+        "from modelyard.registry.aliases import AliasJournal, AliasMove\n"
+        "for n in range(25):\n"
+        "    AliasJournal(Path(sys.argv[1])).append(AliasMove(\n"
+        "        at=0.0, name=sys.argv[2], alias='a', version=n + 1, actor='user:me'))"
+    )
+    writers = [
+        subprocess.Popen([sys.executable, "-c", code, str(path), name]) for name in ("x", "y", "z")
+    ]
+    assert [writer.wait(60) for writer in writers] == [0, 0, 0]
+    for name in ("x", "y", "z"):
+        versions = [each.version for each in AliasJournal(path).moves(name)]
+        assert versions == list(range(1, 26))
+
+
+def test_whoever_decides_sees_what_others_wrote(tmp_path: Path) -> None:
+    journal = AliasJournal(tmp_path / "aliases.jsonl")
+    journal.append(move(1))
+    assert journal.extend(lambda moves: [move(2)] if moves == [move(1)] else []) == [move(2)]
+    assert journal.extend(lambda moves: []) == ()
+    assert journal.moves() == [move(1), move(2)]
+
+
+def test_a_journal_of_the_first_release_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "aliases.jsonl"
+    line = {"at": 1.5, "name": "yard", "alias": "production", "version": 1, "actor": "user:me"}
+    path.write_bytes(msgspec.json.encode({**line, "reason": "", "origin": "modelyard"}) + b"\n")
+    assert AliasJournal(path).current("yard") == {"production": 1}
