@@ -9,6 +9,7 @@ import contextlib
 import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -23,10 +24,15 @@ _UNNAMED = "unnamed-"
 class BatchFile(StagedFile):
     """A file of a batch while its bytes are being written."""
 
+    def __init__(self, path: Path, fd: int, names: set[str]) -> None:
+        super().__init__(path, fd)
+        self._names = names
+
     def keep(self, sha256: str) -> None:
         """Let it be published with its batch, under this name."""
         os.fchmod(self.fd, READ_ONLY)
         self.path.replace(self.path.with_name(sha256))
+        self._names.add(sha256)
 
 
 class Batch:
@@ -35,6 +41,8 @@ class Batch:
     def __init__(self, folder: Path, fd: int) -> None:
         self._folder = folder
         self._fd = fd
+        self._names: set[str] = set()
+        self._mode_is_exact = False
 
     def add(self, sha256: str, data: bytes) -> None:
         """Write contents; the same ones again change nothing. Raises OSError."""
@@ -45,6 +53,7 @@ class Batch:
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             finally:
                 os.close(fd)
+            self._names.add(sha256)
 
     @contextlib.contextmanager
     def file(self) -> Iterator["BatchFile"]:
@@ -52,7 +61,7 @@ class Batch:
         path = self._folder / f"{_UNNAMED}{secrets.token_hex(8)}"
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         try:
-            yield BatchFile(path, fd)
+            yield BatchFile(path, fd, self._names)
         finally:
             path.unlink(missing_ok=True)
             os.close(fd)
@@ -65,6 +74,7 @@ class Batch:
         with contextlib.suppress(FileExistsError):
             name = self._folder / sha256
             fd = self._new(sha256)
+            self._names.add(sha256)
             try:
                 if reflink(source, fd):
                     return
@@ -85,25 +95,29 @@ class Batch:
 
     def publish(self, path_of: PathOf) -> None:
         """Flush, then put every file in place; raises OSError."""
-        staged = list(self._folder.iterdir())
-        if not staged:
+        if not self._names:
             return
         sync_file_system(self._fd)
         known: set[Path] = set()
-        for file in staged:
-            target = path_of(file.name)
-            if target.parent not in known:
-                known.add(target.parent)
-                if not target.parent.is_dir():
-                    make_folder(target.parent.parent)
-                    target.parent.mkdir(exist_ok=True)
-            file.replace(target)
+        for name in self._names:
+            target = path_of(name)
+            folder = target.parent
+            if folder not in known:
+                known.add(folder)
+                if not folder.is_dir():
+                    make_folder(folder.parent)
+                    folder.mkdir(exist_ok=True)
+            os.rename(name, target, src_dir_fd=self._fd)
         sync_file_system(self._fd)
 
     def _new(self, sha256: str) -> int:
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        fd = os.open(self._folder / sha256, flags, READ_ONLY)
-        os.fchmod(fd, READ_ONLY)  # whatever the umask
+        fd = os.open(sha256, flags, READ_ONLY, dir_fd=self._fd)
+        if not self._mode_is_exact:  # the umask may take bits away
+            if stat.S_IMODE(os.fstat(fd).st_mode) == READ_ONLY:
+                self._mode_is_exact = True
+            else:
+                os.fchmod(fd, READ_ONLY)
         return fd
 
 

@@ -9,6 +9,7 @@ one, each continued where a killed writer left it; the others in batches with on
 
 import contextlib
 import errno
+import hashlib
 import os
 from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
@@ -38,7 +39,6 @@ LARGE_BYTES = 64 * 1024 * 1024
 """From here on a file is flushed by itself and can be continued."""
 _BATCH_FILES = 4096
 _BATCH_BYTES = 4 * LARGE_BYTES
-_SLICE = 32
 
 
 class Blob(msgspec.Struct, frozen=True):
@@ -86,11 +86,12 @@ class LocalBlobStore:
 
     def __init__(self, root: Path) -> None:
         self._root = root
+        self._folder = f"{root}/sha256"
         self._staging = Staging(root / "staging")
         self._sizes = SizeIndex(lambda: ((b.sha256, b.size_bytes) for b in self.stored()))
 
     def path(self, sha256: str) -> Path:
-        return self._root / "sha256" / sha256[:2] / sha256
+        return Path(f"{self._folder}/{sha256[:2]}/{sha256}")
 
     def put(self, source: Path, *, progress: Progress | None = None) -> Blob:
         with self._storing(source.name), OpenFile(source) as file:
@@ -174,24 +175,24 @@ class LocalBlobStore:
         """Store files with one flush for all of them."""
         with self._storing(f"{len(group)} files"), batch(self._staging) as staged:
 
-            def put(files: list[SourceFile]) -> list[Blob]:
-                return [put_one(file) for file in files]
-
-            def put_one(file: SourceFile) -> Blob:
+            def put(file: SourceFile) -> Blob:
                 report = _report(tally, file)
                 with self._storing(file.path), OpenFile(file.location) as opened:
                     if link:
                         return _link(opened, staged, whole, report)
                     if opened.size_bytes <= CHUNK_BYTES:
                         return self._stage_small(opened, staged, report)
-                    return self._recognised(opened, whole, report) or _stage(opened, staged, report)
+                    known = self._recognised(opened, whole, report)
+                    return known or _stage(opened, staged, report)
 
-            slices = [group[i : i + _SLICE] for i in range(0, len(group), _SLICE)]
-            blobs = [blob for part in each(put, slices, tally) for blob in part]
+            # Small files cost system calls, not bytes; threads would wait for each other's turn.
+            small = {f.path: put(f) for f in group if f.size_bytes <= CHUNK_BYTES}
+            rest = [file for file in group if file.size_bytes > CHUNK_BYTES]
+            blobs = small | dict(zip((f.path for f in rest), each(put, rest, tally), strict=True))
             staged.publish(self.path)
-        for blob in blobs:
+        for blob in blobs.values():
             self._sizes.add(blob.sha256, blob.size_bytes)
-        return dict(zip((file.path for file in group), blobs, strict=True))
+        return blobs
 
     def _copy(self, file: OpenFile, report: Report) -> Blob:
         key = sample(file) if file.size_bytes >= LARGE_BYTES else ""
@@ -229,9 +230,15 @@ class LocalBlobStore:
 
     def _holds(self, blob: Blob, data: bytes) -> bool:
         try:
-            return self.path(blob.sha256).read_bytes() == data
-        except OSError:  # absent, or a disk that fails to give it back: written anew
+            fd = os.open(self.path(blob.sha256), os.O_RDONLY | os.O_CLOEXEC)
+        except OSError:
             return False
+        try:
+            return os.read(fd, len(data) + 1) == data
+        except OSError:  # a disk that fails to give it back: written anew
+            return False
+        finally:
+            os.close(fd)
 
     def _recognised(self, file: OpenFile, whole: "_Whole", report: Report) -> Blob | None:
         """Return the stored blob that `file` equals, by its hash; None when it has to be copied."""
@@ -326,10 +333,11 @@ def _stage(file: OpenFile, staged: Batch, report: Report) -> Blob:
 
 
 def _read_small(file: OpenFile, report: Report) -> tuple[Blob, bytes]:
-    contents: list[bytes] = []
-    sha256, size_bytes = stream(file, lambda view: contents.append(bytes(view)), report)
-    file.check_unchanged(size_bytes)
-    return Blob(sha256, size_bytes), b"".join(contents)
+    data = file.read_all()
+    blob = Blob(hashlib.sha256(data).hexdigest(), len(data))
+    report(blob.size_bytes)
+    file.check_unchanged(blob.size_bytes)
+    return blob, data
 
 
 def _report(tally: Tally, file: SourceFile) -> Report:

@@ -52,6 +52,16 @@ class OpenFile:
             raise _unreadable(self.path, error) from error
         return filled
 
+    def read_all(self) -> bytes:
+        """The whole of a small file, and a byte more when it grew."""
+        data = b""
+        try:
+            while part := os.read(self.fd, self.size_bytes + 1 - len(data)):
+                data += part
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+        return data
+
     def rewind(self) -> None:
         """Begin again."""
         os.lseek(self.fd, 0, os.SEEK_SET)
