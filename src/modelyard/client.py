@@ -17,7 +17,7 @@ from modelyard.api.messages import (
     Status,
 )
 from modelyard.core import errors
-from modelyard.core.deployments import DeploymentState
+from modelyard.core.deployments import NEXT_STEP_MARK, DeploymentState
 from modelyard.core.errors import LaunchFailed, ModelyardError, NotFound, Unavailable
 from modelyard.core.home import Home
 
@@ -116,9 +116,7 @@ class Client:
                     on_change(view)
             if view.generation >= generation and view.incoming is None:
                 if view.message:
-                    raise LaunchFailed(
-                        view.message, next_step="see `modelyard status` and the home's logs"
-                    )
+                    raise _launch_failed(view.message)
                 if view.state is DeploymentState.LIVE:
                     self._wait_until_routed(min(deadline, time.monotonic() + _ACKNOWLEDGEMENT_S))
                     return view
@@ -153,6 +151,17 @@ class Client:
         if response.is_error:
             raise _error_of(response)
         return response
+
+
+def _launch_failed(told: str) -> LaunchFailed:
+    """The error in a deployment's message, with what it says to do next."""
+    message, _, next_step = told.partition(f"\n{NEXT_STEP_MARK}")
+    return LaunchFailed(
+        message,
+        next_step=next_step
+        or "mend what its last lines name, then deploy again; "
+        "all that it wrote is in logs/replicas of the home",
+    )
 
 
 class _Record(BaseModel):

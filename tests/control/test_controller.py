@@ -129,8 +129,9 @@ def test_sigterm_ends_the_controller_and_leaves_the_workers(controller: Controll
 def test_a_crash_loop_fails_with_the_last_lines(controller: Controller) -> None:
     broken = DeployRequest(ref="yardling:1", engine="fake", extra_args=("--no-such-flag",))
     with controller.start() as client:
-        with pytest.raises(LaunchFailed, match=r"3 times in a row[\s\S]*--no-such-flag"):
+        with pytest.raises(LaunchFailed, match=r"3 times in a row[\s\S]*--no-such-flag") as told:
             bring_up(client, broken)
+        assert "logs/replicas" in told.value.next_step
         assert client.deployment("yardling").state is DeploymentState.FAILED
         until(lambda: not client.status().replicas, "nothing of it runs")
         # The next wish starts with a clean record.
@@ -181,6 +182,7 @@ def test_a_flipped_bit_stops_the_start_and_names_the_file(controller: Controller
         with pytest.raises(LaunchFailed, match=r"model\.safetensors") as failure:
             bring_up(client)
         assert "times in a row" not in str(failure.value)
+        assert "register the same folder" in failure.value.next_step
         starts = [e for e in client.events() if e.kind == "replica.starting"]
         assert len(starts) == 1
 

@@ -67,7 +67,7 @@ class _Narrator:
     def __call__(self, view: DeploymentView) -> None:
         line = f"{view.state.value}, {view.replicas_ready} of {view.replicas_wanted} replicas ready"
         if view.message:
-            line += f": {view.message}"
+            line += f": {view.message.splitlines()[0]}"  # the error that ends it tells the rest
         if line != self._last:
             self._last = line
             print(f"{time.monotonic() - self._began:6.1f} s  {line}", file=sys.stderr)

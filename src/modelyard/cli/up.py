@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from modelyard import __version__
-from modelyard.cli.options import HomeOption, resolve_home
+from modelyard.cli.options import HomeOption, hint, resolve_home
 from modelyard.control.listening import check_loopback, listen
 from modelyard.control.secrets import prepare_home
 from modelyard.control.supervisor import (
@@ -188,8 +188,8 @@ class _Greeter:
         served = self._bring_up()
         if served is None:
             print("\nNothing is deployed yet. In another terminal:")
-            print(f"  modelyard register NAME FOLDER --home {self._home.root}")
-            print(f"  modelyard deploy NAME:1 --home {self._home.root}")
+            print(f"  {hint('register NAME FOLDER', self._home)}")
+            print(f"  {hint('deploy NAME:1', self._home)}")
         else:
             print("\nAsk it something:")
             print(
@@ -224,7 +224,8 @@ class _Greeter:
             self._wait_until_live(client, view)
         except ModelyardError as error:
             if not self.stopping:
-                print(f"{view.name:<11} {error.message}", file=sys.stderr, flush=True)
+                told = f"{error.message}\nnext: {error.next_step}"
+                print(f"{view.name:<11} {told}", file=sys.stderr, flush=True)
 
     def _wait_until_live(self, client: "Client", view: "DeploymentView") -> None:
         if sys.stdout.isatty():

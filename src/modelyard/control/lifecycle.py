@@ -8,7 +8,7 @@ from typing import TypeVar
 from modelyard.control.ledger import Ledger
 from modelyard.control.probing import Prober
 from modelyard.control.weights import Weights
-from modelyard.core.deployments import Replica, SlotSpec
+from modelyard.core.deployments import NEXT_STEP_MARK, Replica, SlotSpec
 from modelyard.core.errors import (
     CallerError,
     IntegrityError,
@@ -176,7 +176,7 @@ class Life:
             if lines:
                 reason += "; its last lines:\n" + "\n".join(f"  {line}" for line in lines)
         if error.next_step:
-            reason += f"\n{error.next_step}"
+            reason += f"\n{NEXT_STEP_MARK}{error.next_step}"
         self._stopped(reason, fatal=isinstance(error, IntegrityError | Unsupported | CallerError))
 
     def _stopped(self, error: str, *, fatal: bool) -> None:

@@ -7,6 +7,9 @@ import msgspec
 from modelyard.core.replicas import ReplicaState
 from modelyard.core.routes import Policy, Slot
 
+NEXT_STEP_MARK = "next: "
+"""Begins the last line of a replica's error when that line says what to do about it."""
+
 
 class DeploymentState(StrEnum):
     STARTING = "starting"
