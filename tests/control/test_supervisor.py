@@ -12,7 +12,7 @@ import pytest
 
 from modelyard.control.runfiles import RunRecord, process_of, write_record
 from modelyard.control.supervisor import ChildSpec, Supervisor, end_leftovers, sole_supervisor
-from modelyard.core.errors import Conflict, LaunchFailed
+from modelyard.core.errors import Conflict, LaunchFailed, StorageError
 from modelyard.core.home import Home
 from modelyard.core.restarts import RestartRule
 
@@ -108,6 +108,14 @@ async def test_a_child_that_never_comes_up_ends_everything_with_its_last_words(h
         await asyncio.wait_for(supervisor.run(), 10)
     assert ended.times == 1
     assert not (home.run / "one.json").exists()
+
+
+def test_a_record_that_can_not_be_written_leaves_no_draft(tmp_path: Path) -> None:
+    taken = tmp_path / "gateway.json"
+    (taken / "in the way").mkdir(parents=True)
+    with pytest.raises(StorageError, match=r"gateway\.json"):
+        write_record(taken, RunRecord(pid=1, started_at=0.0))
+    assert list(tmp_path.iterdir()) == [taken]
 
 
 def test_a_second_supervisor_is_refused_and_told_of_the_first(home: Home) -> None:

@@ -30,6 +30,7 @@ def write_record(path: Path, record: msgspec.Struct) -> None:
         draft.write_bytes(msgspec.json.format(msgspec.json.encode(record)) + b"\n")
         draft.replace(path)
     except OSError as error:
+        draft.unlink(missing_ok=True)
         raise StorageError(
             f"can't write {path}: {error.strerror}",
             next_step="see that the home is writable and its disk has space",
