@@ -1,5 +1,6 @@
 """`modelyard demo`: shows the whole main job, and leaves nothing."""
 
+import contextlib
 import json
 import os
 import signal
@@ -9,6 +10,8 @@ from pathlib import Path
 
 import psutil
 import pytest
+
+from modelyard.cli.demo import _ended_like_ctrl_c
 
 STEPS = ["register", "verify", "convert", "start", "deploy", "ask"]
 
@@ -90,6 +93,15 @@ def test_interrupted_it_leaves_nothing_either(
     assert demo.returncode == 130
     assert err == "interrupted\n"
     _assert_nothing_stays(tmp_path)
+
+
+def test_an_interrupt_that_a_library_swallows_is_only_put_off() -> None:
+    with _ended_like_ctrl_c() as interrupts:
+        interrupts.check()
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+        with pytest.raises(KeyboardInterrupt):
+            interrupts.check()
 
 
 def test_it_stays_up_when_asked_to(tmp_path: Path) -> None:

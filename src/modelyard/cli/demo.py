@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import msgspec
@@ -36,8 +37,8 @@ def demo(
     Registers, verifies, converts, starts and deploys it, then asks it two questions through the
     gateway. All of it happens in a temporary folder, and nothing stays.
     """
-    with _ended_like_ctrl_c(), _temporary_home(home) as place:
-        teller = _Screen(quiet=as_json)
+    with _ended_like_ctrl_c() as interrupts, _temporary_home(home) as place:
+        teller = _Screen(interrupts, quiet=as_json)
         story = Story(place, teller)
         try:
             report = story.tell()
@@ -53,15 +54,32 @@ def demo(
                 story.close()
 
 
+class _Interrupts:
+    """Remembers an interrupt: a library that swallows one only puts it off to the next step."""
+
+    def __init__(self) -> None:
+        self._came = False
+
+    def __call__(self, _number: int, _frame: FrameType | None) -> None:
+        self._came = True
+        raise KeyboardInterrupt
+
+    def check(self) -> None:
+        """Raise KeyboardInterrupt when one came before."""
+        if self._came:
+            raise KeyboardInterrupt
+
+
 @contextmanager
-def _ended_like_ctrl_c() -> Iterator[None]:
+def _ended_like_ctrl_c() -> Iterator[_Interrupts]:
     """SIGTERM and a closed terminal clean up as Ctrl-C does."""
+    interrupts = _Interrupts()
     before = {
-        number: signal.signal(number, signal.default_int_handler)
-        for number in (signal.SIGTERM, signal.SIGHUP)
+        number: signal.signal(number, interrupts)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     }
     try:
-        yield
+        yield interrupts
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -109,7 +127,8 @@ def _remove(root: Path) -> None:
 class _Screen:
     """Shows the story on stdout: a line per step, then questions and answers."""
 
-    def __init__(self, *, quiet: bool) -> None:
+    def __init__(self, interrupts: _Interrupts, *, quiet: bool) -> None:
+        self._interrupts = interrupts
         self._quiet = quiet
         self._out = stdout_console()
         self._spinner: Any = None
@@ -120,6 +139,7 @@ class _Screen:
             )
 
     def begin(self, step: str) -> Progress:
+        self._interrupts.check()
         title = f"{STEPS.index(step) + 1}/{len(STEPS)}  {step:<9}"
         if step == "ask" or self._quiet or not sys.stdout.isatty():
             return lambda _stage, _done, _total: None

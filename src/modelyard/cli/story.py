@@ -9,7 +9,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, Protocol
 
 import msgspec
@@ -18,6 +17,7 @@ from modelyard.api.messages import DeploymentView, DeployRequest
 from modelyard.cli.asking import Answer, Asker
 from modelyard.cli.output import human_bytes, human_count, short_digest
 from modelyard.client import Client
+from modelyard.control.supervisor import last_lines
 from modelyard.core.errors import LaunchFailed, ModelyardError
 from modelyard.core.home import Home
 
@@ -174,7 +174,7 @@ class Story:
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
             if self._service.poll() is not None:
-                raise LaunchFailed(f"modelyard up ended at once: {_last_lines(log)}")
+                raise LaunchFailed(f"modelyard up ended at once: {last_lines(log)}")
             if (self._home.run / "controller.json").exists():
                 client = Client.from_home(self._home)
                 if _serves(client):
@@ -182,7 +182,7 @@ class Story:
                 client.close()
             if time.monotonic() > deadline:
                 raise LaunchFailed(
-                    f"modelyard up did not start within {START_TIMEOUT_S:.0f} s: {_last_lines(log)}"
+                    f"modelyard up did not start within {START_TIMEOUT_S:.0f} s: {last_lines(log)}"
                 )
             time.sleep(LOOK_EVERY_S)
 
@@ -241,8 +241,3 @@ def _free_ports(count: int) -> list[int]:
     finally:
         for probe in probes:
             probe.close()
-
-
-def _last_lines(log: Path, lines: int = 5) -> str:
-    text = log.read_text(errors="replace").strip().splitlines()
-    return " | ".join(text[-lines:]) or "it wrote nothing"
