@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
+import msgspec
 import typer
 
 from modelyard.cli.options import HomeOption, JsonOption, hint, resolve_home
@@ -15,8 +16,25 @@ from modelyard.core.refs import check_alias
 def register(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of the model.")],
     path: Annotated[
-        Path, typer.Argument(metavar="PATH", help="Folder or file that holds its weights.")
+        str,
+        typer.Argument(
+            metavar="PATH",
+            help="Folder or file that holds its weights, or hf://ORG/MODEL@REVISION.",
+        ),
     ],
+    tokenizer: Annotated[
+        Path | None,
+        typer.Option(
+            "--tokenizer",
+            metavar="PATH",
+            help="Folder or file with a tokenizer that lies elsewhere.",
+            show_default=False,
+        ),
+    ] = None,
+    link: Annotated[
+        bool,
+        typer.Option("--link", help="Take read-only files of the same disk in without a copy."),
+    ] = False,
     parent: Annotated[
         str | None,
         typer.Option("--parent", metavar="REF", help="What it was made of.", show_default=False),
@@ -40,12 +58,22 @@ def register(
             "--alias", metavar="ALIAS", help="Let this alias mean it.", show_default=False
         ),
     ] = None,
+    licence: Annotated[
+        str | None,
+        typer.Option(
+            "--licence",
+            metavar="NAME",
+            help="Recorded as declared, beside what the files say.",
+            show_default=False,
+        ),
+    ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Store a folder of weights as the next version of a model.
 
-    Every file is hashed while it is copied. The same content again is the same version.
+    Every file is hashed while it is copied. The same content again is the same version. An
+    interrupted registration, or fetch from a hub, is continued by the same command.
     """
     from modelyard.cli.origins import read_origin
     from modelyard.cli.registries import open_registry
@@ -53,10 +81,12 @@ def register(
     where = resolve_home(home)
     if alias is not None:
         check_alias(alias)
-    origin = read_origin(parent, recipe, metrics or ())
+    origin = msgspec.structs.replace(read_origin(parent, recipe, metrics or ()), licence=licence)
     registry = open_registry(where)
     with bytes_progress("registering", quiet=as_json) as progress:
-        registration = registry.register(name, path, origin=origin, progress=progress)
+        registration = registry.register(
+            name, path, origin=origin, link=link, tokenizer=tokenizer, progress=progress
+        )
     version = registration.version
     ref = f"{version.name}:{version.version}"
     warnings = list(registration.warnings)

@@ -8,6 +8,7 @@ from modelyard.cli.options import HomeOption, JsonOption, RefArgument, resolve_h
 from modelyard.cli.output import human_bytes, human_count, print_json
 from modelyard.cli.presentation import told_recipe, version_facts
 from modelyard.registry.registry import Registry
+from modelyard.registry.versions import ModelVersion
 
 
 def show(
@@ -39,8 +40,10 @@ def show(
         "format": f"{facts.format}, mostly {facts.dtype}",
         "context": context,
         "chat template": "yes" if facts.chat_template else "no",
-        "licence": facts.licence or "not stated",
+        "licence": _licence(version),
         "size": human_bytes(version.size_bytes),
+        "source": version.source if version.source_commit else "",
+        "commit": version.source_commit or "",
         "registered": f"{registered:%Y-%m-%d %H:%M:%S} UTC",
         **{name: f"{value:g}" for name, value in version.metrics.items()},
     }
@@ -51,3 +54,11 @@ def show(
     print("files")
     for entry in version.manifest.files:
         print(f"  {entry.sha256[:12]}  {human_bytes(entry.size_bytes):>9}  {entry.path}")
+
+
+def _licence(version: ModelVersion) -> str:
+    """What the files say, and beside it what was declared."""
+    stated = version.facts.licence
+    if version.declared_licence in (None, stated):
+        return stated or "not stated"
+    return f"{stated}; " * (stated is not None) + f"{version.declared_licence} (declared)"
