@@ -43,8 +43,9 @@ from modelyard.core.reconcile import Rules
 from modelyard.engines.catalogue import ENGINES, choose_engine
 from modelyard.forms.forms import Forms
 from modelyard.launchers.process import ProcessLauncher
+from modelyard.registry.keys import read_public_keys
 from modelyard.registry.registry import Registry
-from modelyard.settings import load_settings
+from modelyard.settings import RegistrySettings, load_settings
 from modelyard.state.store import Store, open_sqlite
 
 log = logging.getLogger(__name__)
@@ -62,13 +63,14 @@ def main(argv: list[str] | None = None) -> int:
     try:
         check_loopback(arguments.host, "--host")
         prepare_home(home)
-        tracking_uri = load_settings(home.config, {}).registry.tracking_uri
+        settings = load_settings(home.config, {}).registry
+        read_public_keys(settings.trust.keys_of(home))  # a policy that can't be kept starts nothing
         with (
             _only_one(home),
             listen(arguments.host, arguments.port, "--port") as listener,
             contextlib.closing(open_sqlite(home.state)) as store,
         ):
-            controller = _Controller(home, store, listener, arguments.gateway_url, tracking_uri)
+            controller = _Controller(home, store, listener, arguments.gateway_url, settings)
             asyncio.run(controller.run())
     except ModelyardError as error:
         print(f"{error.message}; {error.next_step}", file=sys.stderr)  # noqa: T201
@@ -85,10 +87,10 @@ class _Controller:
         store: Store,
         listener: socket.socket,
         gateway_url: str,
-        tracking_uri: str | None,
+        settings: RegistrySettings,
     ) -> None:
         self._home = home
-        self._tracking_uri = tracking_uri
+        self._settings = settings
         self._store = store
         self._listener = listener
         self._gateway_url = gateway_url
@@ -114,9 +116,15 @@ class _Controller:
                 wake=changed.set,
             )
         )
-        registry = Registry(self._home, tracking_uri=self._tracking_uri)
+        registry = Registry(self._home, tracking_uri=self._settings.tracking_uri)
+        trust = self._settings.trust
         async with httpx.AsyncClient(trust_env=False) as http:
-            weights = RegistryWeights(registry, Forms(registry), ENGINES)
+            weights = RegistryWeights(
+                registry,
+                Forms(registry),
+                ENGINES,
+                signed_by=trust.keys_of(self._home) if trust.require_signed else None,
+            )
             life = LifeParts(
                 owner=self._epoch,
                 ledger=ledger,

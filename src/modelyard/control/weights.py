@@ -1,6 +1,6 @@
 """From a slot's version to a path that an engine can load, every byte hashed on the way (R6)."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -9,6 +9,7 @@ from modelyard.core.errors import IntegrityError
 from modelyard.core.facts import ModelFacts
 from modelyard.core.publishing import Serving
 from modelyard.core.refs import Ref
+from modelyard.core.trust import refuse_untrusted
 from modelyard.engines.engine import Engine
 from modelyard.forms.forms import Forms
 from modelyard.registry.pins import Pin
@@ -20,7 +21,10 @@ class Weights(Protocol):
     """Where verified model files come from. All calls block: they run in a thread."""
 
     def prepare(self, spec: SlotSpec) -> Path:
-        """Verify, bring into the engine's form; IntegrityError names the damaged file."""
+        """Verify, bring into the engine's form.
+
+        IntegrityError names the damaged file; Untrusted says which signature the policy misses.
+        """
 
     def facts(self, spec: SlotSpec) -> ModelFacts:
         """What is known of the model."""
@@ -32,10 +36,19 @@ class Weights(Protocol):
 class RegistryWeights:
     """Weights from this home's registry."""
 
-    def __init__(self, registry: Registry, forms: Forms, engines: Mapping[str, Engine]) -> None:
+    def __init__(
+        self,
+        registry: Registry,
+        forms: Forms,
+        engines: Mapping[str, Engine],
+        *,
+        signed_by: Sequence[Path] | None = None,
+    ) -> None:
+        """`signed_by`: launch only what one of these public keys signed; None: all that is whole."""
         self._registry = registry
         self._forms = forms
         self._engines = engines
+        self._signed_by = signed_by
 
     def prepare(self, spec: SlotSpec) -> Path:
         """`Forms.prepare` hashes every byte of the version, and of the form that is made of it."""
@@ -45,6 +58,11 @@ class RegistryWeights:
                 f"{spec.model}:{spec.version} is quarantined: {version.quarantined}",
                 next_step="register its files again from a good copy",
             )
+        if self._signed_by is not None:
+            decision = self._registry.trust(
+                Ref(spec.model, version=spec.version), self._signed_by, require_signed=True
+            )
+            refuse_untrusted(str(version), decision)
         wanted = self._engines[spec.engine].capabilities.forms
         known = version.facts.format
         return self._forms.prepare(version, known if known in wanted else wanted[0])
