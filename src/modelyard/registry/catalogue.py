@@ -23,7 +23,7 @@ import msgspec
 
 from modelyard.core.errors import ModelyardError, Unavailable
 from modelyard.core.refs import DIGEST_PREFIX
-from modelyard.registry.catalogue_database import SQLITE, create_database
+from modelyard.registry.catalogue_database import SQLITE, create_database, runs_folder
 from modelyard.registry.versions import VersionRecord
 
 if TYPE_CHECKING:
@@ -44,6 +44,7 @@ _ENVIRONMENT = {
     "DO_NOT_TRACK": "true",
     # Its own handler would print migrations to the terminal.
     "MLFLOW_CONFIGURE_LOGGING": "false",
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
     # A server that is away must be told within seconds; the defaults wait for minutes.
     "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "1",
     "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
@@ -347,8 +348,7 @@ def _create_model(client: "MlflowClient", name: str) -> Any:
 def _create_experiment(client: "MlflowClient", database: Path | None) -> str:
     from mlflow.exceptions import MlflowException
 
-    # Nothing is stored there; MLflow's default for SQLite hangs on the current folder.
-    artifacts = None if database is None else (database.parent / "catalogue-runs").as_uri()
+    artifacts = None if database is None else runs_folder(database)
     try:
         return str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
     except MlflowException as error:

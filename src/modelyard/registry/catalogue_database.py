@@ -42,3 +42,20 @@ def create_database(database: Path) -> None:
         with suppress(FileExistsError):
             os.link(made, database)
         sync_folder(database.parent)
+    _forget_connections(database)
+
+
+def _forget_connections(database: Path) -> None:
+    """MLflow keeps connections by URI as long as the process lives: those to a file that was there
+    before would go on writing into nothing."""
+    from mlflow.store.model_registry.sqlalchemy_store import SqlAlchemyStore as ModelStore
+    from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as RunStore
+
+    uri = f"{SQLITE}{database}"
+    ModelStore(uri).engine.dispose()
+    RunStore(uri, runs_folder(database)).engine.dispose()
+
+
+def runs_folder(database: Path) -> str:
+    """Where files of runs would lie, had they any; MLflow's default hangs on the current folder."""
+    return (database.parent / "catalogue-runs").as_uri()
