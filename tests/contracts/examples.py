@@ -73,6 +73,7 @@ SNAPSHOT = RouteSnapshot(
                     operations=("chat", "completions"),
                     context_length=2048,
                     chat_template=False,
+                    ask_as_stream=True,
                     replicas=(
                         ReplicaRoute(
                             id="assistant-blue-1",
@@ -253,7 +254,7 @@ MESSAGES: dict[str, Any] = {
     "engine.capabilities": Capabilities(
         operations=("chat", "completions"),
         forms=("gguf", "safetensors"),
-        cancels_on_disconnect=True,
+        cancels_on_disconnect="streams",
         accelerators=("cpu", "cuda"),
     ),
     "launcher.spec": LaunchSpec(

@@ -112,7 +112,13 @@ class Rig:
         return [record for batch in batches for record in batch.records]
 
 
-def model_route(urls: list[str], name: str = "m", policy: Policy | None = None) -> ModelRoute:
+def model_route(
+    urls: list[str],
+    name: str = "m",
+    policy: Policy | None = None,
+    *,
+    ask_as_stream: bool = False,
+) -> ModelRoute:
     """One model, version 3 of `weights`, live in the blue slot."""
     replicas = tuple(ReplicaRoute(id=f"r{n}", url=url) for n, url in enumerate(urls))
     slot = SlotRoute(
@@ -122,6 +128,7 @@ def model_route(urls: list[str], name: str = "m", policy: Policy | None = None) 
         digest=DIGEST,
         weight=1.0,
         operations=("chat", "completions"),
+        ask_as_stream=ask_as_stream,
         replicas=replicas,
     )
     fast = Policy(balancing="round_robin", retries=Retries(backoff_base_s=0.001))

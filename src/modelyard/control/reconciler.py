@@ -275,9 +275,12 @@ class Reconciler:
         known = self._serving.get(_serving_key(spec))
         if known is not None:
             return known
-        operations = self._parts.engines[spec.engine].capabilities.operations
+        capabilities = self._parts.engines[spec.engine].capabilities
         return Serving(
-            operations=operations, context_length=spec.context_length, chat_template=True
+            operations=capabilities.operations,
+            context_length=spec.context_length,
+            chat_template=True,
+            ask_as_stream=capabilities.cancels_on_disconnect == "streams",
         )
 
 

@@ -44,7 +44,7 @@ class RegistryWeights:
         *,
         signed_by: Sequence[Path] | None = None,
     ) -> None:
-        """`signed_by`: launch only what one of these public keys signed; None: all that is whole."""
+        """`signed_by`: public keys of which one must have signed what is launched; None: anyone."""
         self._registry = registry
         self._forms = forms
         self._engines = engines
@@ -99,4 +99,5 @@ def serving_of(spec: SlotSpec, engine: Engine, facts: ModelFacts) -> Serving:
         operations=engine.capabilities.operations,
         context_length=spec.context_length or facts.context_length,
         chat_template=facts.chat_template,
+        ask_as_stream=engine.capabilities.cancels_on_disconnect == "streams",
     )

@@ -16,6 +16,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     operations: tuple[Operation, ...]
     context_length: int | None
     chat_template: bool
+    ask_as_stream: bool = False
 
 
 def model_routes(
@@ -87,5 +88,6 @@ def _slot_route(
         operations=serving.operations,
         context_length=spec.context_length or serving.context_length,
         chat_template=serving.chat_template,
+        ask_as_stream=serving.ask_as_stream,
         replicas=tuple(ReplicaRoute(id=replica.id, url=replica.url) for replica in ready),
     )

@@ -52,6 +52,8 @@ class SlotRoute(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens."""
     chat_template: bool = True
     """Whether prompts of the simple API go as a user message."""
+    ask_as_stream: bool = False
+    """Ask for a stream where the client did not: only of one does the engine see that it left."""
     replicas: tuple[ReplicaRoute, ...] = ()
 
 
@@ -60,7 +62,7 @@ class Timeouts(msgspec.Struct, frozen=True, kw_only=True):
 
     connect_s: float = 2.0
     first_token_s: float = 120.0
-    """From sending the request to the first byte of the answer's body."""
+    """From sending the request to the first byte of a stream; a whole answer has `total_s`."""
     gap_s: float = 60.0
     """The longest silence within an answer that has begun."""
     total_s: float = 600.0

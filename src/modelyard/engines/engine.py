@@ -50,7 +50,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     operations: tuple[Operation, ...]
     forms: tuple[Format, ...]
     """Formats that it loads; the first is preferred."""
-    cancels_on_disconnect: bool
+    cancels_on_disconnect: Literal["at_once", "streams", "never"]
+    """Whether it stops within a second when its client leaves: always, only of a stream, or not."""
     accelerators: tuple[Literal["cpu", "cuda", "rocm", "metal"], ...]
 
 

@@ -18,7 +18,7 @@ class FakeEngine:
     capabilities = Capabilities(
         operations=("chat", "completions", "embeddings"),
         forms=("safetensors", "gguf"),
-        cancels_on_disconnect=True,
+        cancels_on_disconnect="at_once",
         accelerators=("cpu",),
     )
     readiness = Readiness(path="/health", load_deadline_s=60.0)

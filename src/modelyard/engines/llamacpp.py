@@ -17,7 +17,7 @@ class LlamaCpp:
     capabilities = Capabilities(
         operations=("chat", "completions", "responses", "messages"),
         forms=("gguf",),
-        cancels_on_disconnect=True,
+        cancels_on_disconnect="streams",
         accelerators=("cpu",),
     )
     readiness = Readiness(path="/health")

@@ -4,6 +4,8 @@ import asyncio
 import random
 import time
 
+import msgspec
+
 from modelyard.core.errors import (
     ModelyardError,
     NoReplica,
@@ -20,7 +22,7 @@ from modelyard.core.routes import ModelRoute, ReplicaRoute, SlotRoute
 from modelyard.core.routing import Load, choose, choose_slot
 from modelyard.gateway.calls import TARGETS, Answer, Call
 from modelyard.gateway.connection import Connection
-from modelyard.gateway.relay import StreamRelay, brief, note_answer
+from modelyard.gateway.relay import MARKED_END, AnswerGatherer, StreamRelay, brief, note_answer
 from modelyard.gateway.routes import LiveReplica, RouteTable
 from modelyard.gateway.upstream import Exchange
 from modelyard.wire import http
@@ -151,6 +153,9 @@ class Dispatcher:
     async def _send(self, call: Call, route: ModelRoute, replica: LiveReplica) -> Exchange:
         """Send the request and wait for the head; a kept connection gone stale is replaced once."""
         timeouts = route.policy.timeouts
+        as_stream = call.stream or _asked_as_stream(call, replica)
+        if not as_stream:  # its first byte is its last: there is no first token to wait for
+            timeouts = msgspec.structs.replace(timeouts, first_token_s=timeouts.total_s)
         payload = _payload(call, replica)
         for fresh in (False, True):
             connection = await replica.pool.acquire(timeouts.connect_s, fresh=fresh)
@@ -172,9 +177,11 @@ class Dispatcher:
     async def _receive(self, call: Call, exchange: Exchange, client: Connection) -> Answer | None:
         content_type = exchange.headers.get(b"content-type", b"application/json")
         status = exchange.status
-        if status < 400 and call.stream and content_type.lower().startswith(b"text/event-stream"):
-            await self._stream(call, exchange, client, content_type)
-            return None
+        if status < 400 and content_type.lower().startswith(b"text/event-stream"):
+            if call.stream:
+                await self._stream(call, exchange, client, content_type)
+                return None
+            return await self._gather(call, exchange)
         body = await exchange.body(MAX_ANSWER_BYTES)
         if status >= 500 or status in BUSY:
             raise BadStatus(status, body, exchange.headers.get(b"retry-after", b""))
@@ -189,6 +196,12 @@ class Dispatcher:
         if view.failed:
             raise UpstreamError(f"the replica answered with an error: {brief(bytes(view.error))}")
         note_answer(call, view)
+
+    async def _gather(self, call: Call, exchange: Exchange) -> Answer:
+        gatherer = AnswerGatherer(call, exchange, MAX_ANSWER_BYTES)
+        exchange.relay(gatherer.feed)
+        await exchange.until(lambda: False)
+        return Answer(exchange.status, gatherer.whole())
 
     async def _stream(
         self, call: Call, exchange: Exchange, client: Connection, content_type: bytes
@@ -215,12 +228,19 @@ def _replicas(slot: SlotRoute | None) -> tuple[ReplicaRoute, ...]:
     return slot.replicas if slot is not None else ()
 
 
+def _asked_as_stream(call: Call, replica: LiveReplica) -> bool:
+    """Whether a whole answer is asked for as a stream, so that the engine sees a client leave."""
+    return replica.slot.ask_as_stream and not call.stream and call.operation in MARKED_END
+
+
 def _payload(call: Call, replica: LiveReplica) -> bytes:
     if call.operation is None:
         raise ValueError("the call was not admitted")
     body = call.body
     if replica.route.upstream_model is not None:
         body = with_fields(body, {"model": replica.route.upstream_model})
+    if _asked_as_stream(call, replica):
+        body = with_fields(body, {"stream": True, "stream_options": {"include_usage": True}})
     headers: list[http.Header] = [
         (b"host", replica.pool.authority),
         (b"content-type", b"application/json"),

@@ -7,6 +7,7 @@ from modelyard.gateway.calls import Call
 from modelyard.gateway.connection import Connection
 from modelyard.gateway.upstream import Exchange
 from modelyard.wire import sse
+from modelyard.wire.assembly import Assembly
 from modelyard.wire.openai import AnswerView, read_answer
 
 MARKED_END = frozenset({"chat", "completions"})
@@ -15,18 +16,13 @@ TELLING = (b'"usage"', b'"finish_reason"', b'"error"', sse.DONE)
 """What an event holds that has to be read; most hold none of it."""
 
 
-class StreamRelay:
-    """Relays one answer, event by event: a stream that is cut never ends in half of one.
+class StreamReader:
+    """Reads a stream in passing, event by event: usage, its end mark, an error."""
 
-    Holds back until the first event with data has come (promise G5).
-    """
-
-    def __init__(self, call: Call, exchange: Exchange, client: Connection) -> None:
+    def __init__(self, call: Call, exchange: Exchange) -> None:
         self._call = call
         self._exchange = exchange
-        self._client = client
         self._events = sse.EventSplitter()
-        self._held: list[bytes] | None = []
         self._done_seen = False
         self._failure: bytes | None = None
         self.first: bytes | None = None
@@ -36,16 +32,13 @@ class StreamRelay:
         """Take a chunk from the replica: the exchange's sink."""
         try:
             events = self._events.feed(chunk)
+            self.take([event for event in events if self._watch(event)])
         except ValueError as error:
             self._exchange.fail(UpstreamError(f"the replica's stream is not valid: {error}"))
-            return
-        shown = b"".join([event for event in events if self._watch(event)])
-        if self._held is None:
-            self._write(shown)
-            return
-        self._held.append(shown)
-        if self.first is not None:
-            self._exchange.wake()
+
+    def take(self, events: list[bytes]) -> None:
+        """Take the events that are the client's. Raises ValueError for what is none."""
+        raise NotImplementedError
 
     def check_first(self) -> None:
         """Raise when the answer began with an error, or ended before it began."""
@@ -54,30 +47,16 @@ class StreamRelay:
         if self._failure is not None:
             raise UpstreamError(f"the replica answered with an error: {brief(self._failure)}")
 
-    def open(self) -> None:
-        """Send what was held back; from now on chunks go straight through, at the client's pace."""
-        held, self._held = self._held or [], None
-        self._client.on_writable = lambda writable: self._exchange.pause(not writable)
-        self._write(b"".join(held))
-        if not self._client.writable:
-            self._exchange.pause(True)
-
     def finish(self) -> None:
         """The replica's answer has ended; raise when it was not whole."""
-        self._client.on_writable = None
         rest = self._events.rest  # some engines leave out the empty line after the last event
-        shown = rest if self._watch(rest) else b""
+        shown = self._watch(rest)
         if self._failure is not None:
             raise UpstreamError(f"the replica failed in mid-answer: {brief(self._failure)}")
         if self._call.operation in MARKED_END and not self._done_seen:
             raise UpstreamCut("the replica's stream ended without its end mark")
-        self._write(shown)
-
-    def _write(self, payload: bytes) -> None:
-        if not payload:
-            return
-        self._client.write(payload)
-        self._call.sent(len(payload), time.monotonic())
+        if rest and shown:
+            self.take([rest])
 
     def _watch(self, event: bytes) -> bool:
         """Note what an event tells; False when it is the usage that only the gateway asked for."""
@@ -106,6 +85,75 @@ class StreamRelay:
             return True
         self._call.events -= 1
         return not self._call.hides_usage
+
+
+class StreamRelay(StreamReader):
+    """Relays one answer, event by event: a stream that is cut never ends in half of one.
+
+    Holds back until the first event with data has come (promise G5).
+    """
+
+    def __init__(self, call: Call, exchange: Exchange, client: Connection) -> None:
+        super().__init__(call, exchange)
+        self._client = client
+        self._held: list[bytes] | None = []
+
+    def take(self, events: list[bytes]) -> None:
+        """Send them on, or hold them back until the first one with data is there."""
+        shown = b"".join(events)
+        if self._held is None:
+            self._write(shown)
+            return
+        self._held.append(shown)
+        if self.first is not None:
+            self._exchange.wake()
+
+    def open(self) -> None:
+        """Send what was held back; from now on chunks go straight through, at the client's pace."""
+        held, self._held = self._held or [], None
+        self._client.on_writable = lambda writable: self._exchange.pause(not writable)
+        self._write(b"".join(held))
+        if not self._client.writable:
+            self._exchange.pause(True)
+
+    def finish(self) -> None:
+        """The replica's answer has ended; raise when it was not whole."""
+        self._client.on_writable = None
+        super().finish()
+
+    def _write(self, payload: bytes) -> None:
+        if not payload:
+            return
+        self._client.write(payload)
+        self._call.sent(len(payload), time.monotonic())
+
+
+class AnswerGatherer(StreamReader):
+    """Makes a whole answer of a stream, for a client that did not ask for one."""
+
+    def __init__(self, call: Call, exchange: Exchange, limit_bytes: int) -> None:
+        super().__init__(call, exchange)
+        self._assembly = Assembly()
+        self._left_bytes = limit_bytes
+
+    def take(self, events: list[bytes]) -> None:
+        """Add them to the answer. Raises ValueError when it grows too large."""
+        for event in events:
+            self._left_bytes -= len(event)
+            payload = sse.data_of(event)
+            if payload is not None and payload.strip() != sse.DONE:
+                self._assembly.feed(payload)
+        if self._left_bytes < 0:
+            raise ValueError("the answer is too large")
+
+    def whole(self) -> bytes:
+        """The answer; raises UpstreamError when the stream was not whole."""
+        self.check_first()
+        try:
+            self.finish()
+        except ValueError as error:
+            raise UpstreamError(f"the replica's stream is not valid: {error}") from None
+        return self._assembly.whole()
 
 
 def note_answer(call: Call, view: AnswerView) -> None:

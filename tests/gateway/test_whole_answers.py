@@ -1,0 +1,155 @@
+"""Whole answers asked for as a stream: no difference but that a leaving is seen at once."""
+
+import asyncio
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from tests.engines.llamacpp_replica import Worker, worker
+from tests.gateway.rig import Engine, Rig, StartRig, chat, eventually, model_route
+
+from modelyard.core.routes import Policy, Timeouts
+from modelyard.engines.fake_server.answers import check_answer
+from modelyard.forms.conversion import convert
+
+YARDLING = Path(__file__).parents[2] / "src" / "modelyard" / "demo" / "yardling" / "1"
+
+
+@pytest.fixture
+async def gathering(start_rig: StartRig, engines: list[Engine]) -> Rig:
+    """A gateway whose engines see only of streams that a client left."""
+    rig: Rig = await start_rig(model_route([e.url for e in engines], ask_as_stream=True))
+    return rig
+
+
+def _comparable(answer: dict[str, Any]) -> dict[str, Any]:
+    """Without what differs from request to request, and without what is null."""
+    for choice in answer["choices"]:
+        choice.get("message", {}).pop("refusal", None)
+    return {key: value for key, value in answer.items() if key not in ("id", "created")}
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/chat/completions", chat("same", max_tokens=9)),
+        ("/v1/chat/completions", chat("same", max_tokens=4, n=2)),
+        ("/v1/completions", {"model": "m", "prompt": "same", "max_tokens": 5}),
+    ],
+)
+async def test_the_answer_is_the_one_that_the_engine_gives_whole(
+    gathering: Rig, engines: list[Engine], path: str, body: dict[str, object]
+) -> None:
+    async with httpx.AsyncClient(base_url=engines[0].url, trust_env=False) as client:
+        whole = (await client.post(path, json=body)).json()
+
+    reply = await gathering.client.post(path, json=body)
+
+    assert reply.headers["content-type"] == "application/json"
+    assert _comparable(reply.json()) == _comparable(whole)
+    (record,) = await gathering.records(1)
+    assert not record.stream
+    assert record.completion_tokens == whole["usage"]["completion_tokens"]
+
+
+async def test_an_answer_cut_short_is_asked_of_another_replica(
+    gathering: Rig, engines: list[Engine]
+) -> None:
+    """Nothing was sent, so even in mid-answer another replica can take over (promise G5)."""
+    await engines[0].fault("truncate_after=5")
+
+    replies = [
+        await gathering.client.post("/v1/chat/completions", json=chat("x", max_tokens=9))
+        for _ in range(2)
+    ]
+
+    for reply in replies:
+        assert reply.status_code == 200
+        content = reply.json()["choices"][0]["message"]["content"]
+        assert check_answer(content, prompt="x").tokens == 9
+    assert sorted(reply.headers["x-modelyard-attempts"] for reply in replies) == ["1", "2"]
+
+
+async def test_an_engines_refusal_is_passed_on(gathering: Rig, engines: list[Engine]) -> None:
+    for engine in engines:
+        await engine.fault("status=400")
+
+    reply = await gathering.client.post("/v1/chat/completions", json=chat("x"))
+
+    assert reply.status_code == 400
+
+
+async def test_the_tokens_of_a_client_that_left_are_counted(
+    gathering: Rig, engines: list[Engine]
+) -> None:
+    """Promise G2, for answers that are not streamed."""
+    asking = asyncio.create_task(
+        gathering.client.post("/v1/chat/completions", json=chat("x", max_tokens=9999))
+    )
+    await eventually(lambda: gathering.metric("modelyard_requests_in_flight"), lambda n: n == 1)
+    await asyncio.wait({asking}, timeout=0.2)
+    asking.cancel()
+
+    (record,) = await gathering.records(1)
+    assert (record.outcome, record.stream, record.tokens_estimated) == ("cancelled", False, True)
+    assert record.completion_tokens
+    for engine in engines:
+        await engine.until_idle()
+
+
+async def test_a_long_answer_is_no_late_first_token(
+    start_rig: StartRig, engines: list[Engine]
+) -> None:
+    """Promise G6: of an answer that is not streamed, the first byte comes with the last."""
+    policy = Policy(timeouts=Timeouts(first_token_s=0.1))
+    rig = await start_rig(model_route([engines[0].url], policy=policy))
+
+    reply = await rig.client.post("/v1/chat/completions", json=chat("x", max_tokens=60))
+
+    assert reply.status_code == 200
+    assert reply.elapsed.total_seconds() > 0.1
+
+
+@pytest.fixture(scope="module")
+def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
+    """A real llama.cpp worker with yardling."""
+    model = tmp_path_factory.mktemp("model") / "yardling.gguf"
+    convert(YARDLING, model, name="yardling")
+    with worker(model, parallel=2) as running:
+        yield running
+
+
+async def test_llamacpp_frees_the_slot_of_a_client_that_left_beside_a_running_stream(
+    start_rig: StartRig, replica: Worker
+) -> None:
+    """Promise G1 on the default engine, whose slots are seen idle within a second."""
+    rig = await start_rig(model_route([f"http://127.0.0.1:{replica.port}"], ask_as_stream=True))
+    endless = {"max_tokens": 900, "ignore_eos": True, "temperature": 0}
+
+    async def busy() -> int:
+        async with httpx.AsyncClient(trust_env=False) as client:
+            slots = (await client.get(f"http://127.0.0.1:{replica.port}/slots")).json()
+        return sum(slot["is_processing"] for slot in slots)
+
+    async def keep_streaming() -> None:
+        while True:
+            body = chat("Hi", stream=True, **endless)
+            await rig.client.post("/v1/chat/completions", json=body)
+
+    streaming = asyncio.create_task(keep_streaming())
+    for _ in range(5):
+        host, port = rig.url.removeprefix("http://").split(":")
+        _, writer = await asyncio.open_connection(host, int(port))
+        body = json.dumps(chat("Hello", **endless)).encode()
+        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
+        writer.write(head % len(body) + body)
+        await writer.drain()
+        writer.close()
+    streaming.cancel()
+    await asyncio.wait({streaming})
+
+    await eventually(busy, lambda count: count == 0, within_s=1.0)
+    await rig.until_at_rest()
