@@ -5,7 +5,9 @@ import importlib
 import pytest
 
 
-@pytest.mark.parametrize(("name", "count"), [("abandoned_streams", 60)])
+@pytest.mark.parametrize(
+    ("name", "count"), [("abandoned_streams", 60), ("registry", 200), ("formats", 20_000)]
+)
 def test_a_share_of_the_proof_holds(name: str, count: int) -> None:
     proof = importlib.import_module(f"tests.soak.{name}")
 
