@@ -3,17 +3,25 @@
 import time
 from collections.abc import Callable
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel
 
 from modelyard.api.messages import (
+    AliasHistory,
+    AliasView,
+    AliasWish,
     DefaultModel,
     DeploymentList,
     DeploymentView,
     DeployRequest,
     EventList,
     EventView,
+    Family,
+    FamilyMember,
+    ModelDetails,
+    ModelPage,
     Status,
 )
 from modelyard.core import errors
@@ -90,6 +98,34 @@ class Client:
         body = DefaultModel(name=name).model_dump(mode="json")
         self._send("PUT", "/api/default-model", json=body)
 
+    def models(
+        self, name: str | None = None, *, limit: int = 100, after: str | None = None
+    ) -> ModelPage:
+        """A page of registered versions, by name and newest first; `after` is the last one's
+        `next`."""
+        query = {"name": name, "limit": limit, "after": after}
+        given = {key: value for key, value in query.items() if value is not None}
+        return self._ask(ModelPage, "GET", "/api/models", params=given)
+
+    def model(self, ref: str) -> ModelDetails:
+        """One version with its files; NotFound names the nearest."""
+        return self._ask(ModelDetails, "GET", f"/api/models/{_segment(ref)}")
+
+    def lineage(self, ref: str) -> tuple[FamilyMember, ...]:
+        """The family of a version, each member before what was made of it."""
+        return self._ask(Family, "GET", f"/api/models/{_segment(ref)}/lineage").family
+
+    def history(self, name: str, at: float | None = None) -> AliasHistory:
+        """The moves of a name's aliases until `at` (Unix seconds; None: now)."""
+        query = {} if at is None else {"at": at}
+        return self._ask(AliasHistory, "GET", f"/api/models/{_segment(name)}/history", params=query)
+
+    def set_alias(self, name: str, alias: str, version: int, reason: str = "") -> AliasView:
+        """Let `alias` mean this version of `name`."""
+        body = AliasWish(version=version, reason=reason).model_dump(mode="json")
+        path = f"/api/models/{_segment(name)}/aliases/{_segment(alias)}"
+        return self._ask(AliasView, "PUT", path, json=body)
+
     def events(self, after: int = 0, limit: int = 100) -> tuple[EventView, ...]:
         """At most `limit` lines of the journal after `after`."""
         query = {"after": after, "limit": limit}
@@ -162,6 +198,11 @@ def _launch_failed(told: str) -> LaunchFailed:
         or "mend what its last lines name, then deploy again; "
         "all that it wrote is in logs/replicas of the home",
     )
+
+
+def _segment(text: str) -> str:
+    """As one part of a path, whatever it holds."""
+    return quote(text, safe=":@")
 
 
 class _Record(BaseModel):

@@ -86,9 +86,65 @@ DEPLOY_REQUEST = messages.DeployRequest(
     extra_args=("--flash-attn",),
     default=True,
 )
+MODEL = messages.ModelView(
+    name="yardling",
+    version=2,
+    digest=DIGEST,
+    aliases=("production",),
+    parent="sha256:" + "cd" * 32,
+    facts=messages.FactsView(
+        format="safetensors",
+        architecture="Qwen3ForCausalLM",
+        parameters=1312768,
+        dtype="F16",
+        size_bytes=2694370,
+        context_length=1024,
+        vocabulary_size=1024,
+        chat_template=True,
+        licence="apache-2.0",
+    ),
+    metrics={"accuracy": 0.967},
+    size_bytes=2694370,
+    created_at=1789980000.0,
+    quarantined="",
+)
+MODEL_PAGE = messages.ModelPage(models=(MODEL,), total=2, next="yardling:2")
+MODEL_DETAILS = messages.ModelDetails(
+    model=MODEL,
+    recipe=messages.RecipeView(
+        kind="finetune",
+        tool="trl 1.0",
+        options={"epochs": 3, "packing": True},
+        seed=7,
+        data_digest="sha256:" + "ef" * 32,
+    ),
+    children=("yardling-small:1",),
+    files=(
+        messages.FileView(path="model.safetensors", sha256="12" * 32, size_bytes=2632696),
+        messages.FileView(path="config.json", sha256="34" * 32, size_bytes=920),
+    ),
+)
+ALIAS_HISTORY = messages.AliasHistory(
+    name="yardling",
+    aliases={"production": 2},
+    moves=(
+        messages.AliasMoveView(
+            at=1789990000.0,
+            alias="production",
+            version=2,
+            actor="user:me",
+            reason="better sums",
+            origin="modelyard",
+        ),
+    ),
+    warnings=(),
+)
 MESSAGES: dict[str, BaseModel] = {
     "management.status": STATUS,
     "management.deploy_request": DEPLOY_REQUEST,
+    "management.model_page": MODEL_PAGE,
+    "management.model_details": MODEL_DETAILS,
+    "management.alias_history": ALIAS_HISTORY,
 }
 
 

@@ -6,6 +6,11 @@
     GET    /api/deployments/{name}          → DeploymentView
     DELETE /api/deployments/{name}          → 202 DeploymentView
     PUT    /api/default-model               {"name": …} → 204
+    GET    /api/models?name=&limit=N&after=NAME:3  → ModelPage
+    GET    /api/models/{ref}                → ModelDetails
+    GET    /api/models/{ref}/lineage        → {"family": [FamilyMember]}
+    GET    /api/models/{name}/history?at=T  → AliasHistory
+    PUT    /api/models/{name}/aliases/{alias}      AliasWish → AliasView
     GET    /api/events?after=SEQ&limit=N    → {"events": [EventView]}
     GET    /health                          → 200 {"status": "ok"}, no token needed
 
@@ -19,6 +24,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from modelyard.core.deployments import DeploymentState
+from modelyard.core.facts import Format
 from modelyard.core.replicas import ReplicaState
 
 Slot = Literal["blue", "green"]
@@ -137,6 +143,125 @@ class DeploymentList(_Strict):
 
 class DefaultModel(_Strict):
     name: str
+
+
+class FactsView(_Strict):
+    """What was read from a version's own files."""
+
+    format: Format
+    architecture: str
+    parameters: int
+    dtype: str
+    size_bytes: int
+    context_length: int | None
+    vocabulary_size: int | None
+    chat_template: bool
+    licence: str | None
+
+
+class ModelView(_Strict):
+    """One registered version; the first keys are those of `modelyard models list --json`."""
+
+    name: str
+    version: int
+    digest: str
+    aliases: tuple[str, ...]
+    parent: str | None
+    """Digest."""
+    facts: FactsView
+    metrics: dict[str, float]
+    size_bytes: int
+    created_at: float
+    quarantined: str
+    """Why it is out of service; empty while it is not."""
+
+
+class ModelPage(_Strict):
+    """Versions by name, the newest of each name first."""
+
+    models: tuple[ModelView, ...]
+    total: int
+    """How many there are on all pages."""
+    next: str | None
+    """What to ask for as `after`; null at the end."""
+
+
+class FileView(_Strict):
+    path: str
+    sha256: str
+    size_bytes: int
+
+
+class RecipeView(_Strict):
+    """How a version was made from its parent."""
+
+    kind: str
+    tool: str
+    options: dict[str, str | int | float | bool | None]
+    seed: int | None
+    data_digest: str | None
+
+
+class ModelDetails(_Strict):
+    """Everything of one version."""
+
+    model: ModelView
+    recipe: RecipeView | None
+    children: tuple[str, ...]
+    """Versions made of it, as `name:3`."""
+    files: tuple[FileView, ...]
+
+
+class FamilyMember(_Strict):
+    """One content in a lineage; each stands before what was made of it."""
+
+    digest: str
+    depth: int
+    """Generations below the oldest ancestor known."""
+    versions: tuple[str, ...]
+    recipe: RecipeView | None
+    asked: bool
+
+
+class Family(_Strict):
+    family: tuple[FamilyMember, ...]
+
+
+class AliasMoveView(_Strict):
+    """One line of the alias journal."""
+
+    at: float
+    alias: str
+    version: int | None
+    """Null: the alias was removed."""
+    actor: str
+    reason: str
+    origin: Literal["modelyard", "external"]
+
+
+class AliasHistory(_Strict):
+    """The moves of a name's aliases up to a time, and what they meant then."""
+
+    name: str
+    aliases: dict[str, int]
+    moves: tuple[AliasMoveView, ...]
+    warnings: tuple[str, ...]
+
+
+class AliasWish(_Strict):
+    """Let an alias mean this version of the name."""
+
+    version: int = Field(ge=1)
+    reason: str = ""
+
+
+class AliasView(_Strict):
+    """An alias after a move."""
+
+    name: str
+    alias: str
+    version: int
+    warnings: tuple[str, ...]
 
 
 class EventView(_Strict):
