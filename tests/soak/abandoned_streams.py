@@ -35,8 +35,6 @@ from modelyard.registry.registry import Registry
 from modelyard.wire.feed import RecordBatch
 
 AT_ONCE = 32
-SLOTS_EVERY_S = 1.5
-"""llama.cpp sees that a client left once nothing else was asked of it for a second."""
 NOWHERE = "http://127.0.0.1:9"
 
 
@@ -146,6 +144,7 @@ async def _abandon(gateway: str, body: dict[str, Any], stay_s: float) -> None:
 def _write_snapshot(home: Home, worker: str, digest: str) -> None:
     slot = SlotRoute(
         slot="blue", model="yardling", version=1, digest=digest, weight=1.0, operations=("chat",),
+        ask_as_stream=True,
         replicas=(ReplicaRoute(id="worker", url=worker),),
     )  # fmt: skip
     model = ModelRoute(name="m", deployment="m", created_at=0, slots=(slot,))
@@ -158,9 +157,7 @@ def _start(argv: list[str], env: dict[str, str]) -> "subprocess.Popen[bytes]":
     return subprocess.Popen(argv, env=os.environ | env, stderr=subprocess.DEVNULL)
 
 
-async def _until(
-    ask: Callable[[], Any], holds: Callable[[Any], bool], within_s: float, every_s: float = 0.02
-) -> Any:
+async def _until(ask: Callable[[], Any], holds: Callable[[Any], bool], within_s: float) -> Any:
     deadline = time.monotonic() + within_s
     while True:
         found = ask()
@@ -168,7 +165,7 @@ async def _until(
             found = await found
         if holds(found) or time.monotonic() > deadline:
             return found
-        await asyncio.sleep(every_s)
+        await asyncio.sleep(0.02)
 
 
 async def _ok(client: httpx.AsyncClient, url: str) -> bool:
