@@ -91,9 +91,7 @@ async def _storm(
     left = time.monotonic()
     flights = await _until(lambda: _in_flight(client, gateway), lambda count: count == 0, 10)
     gateway_rested = time.monotonic()
-    slots = await _until(
-        lambda: _busy_slots(client, worker), lambda busy: busy == 0, 30, SLOTS_EVERY_S
-    )
+    slots = await _until(lambda: _busy_slots(client, worker), lambda busy: busy == 0, 30)
     rested = time.monotonic()
     records = await _until(lambda: _outcomes(home), lambda found: found.total() >= proof.count, 10)
     after = await _until(lambda: _descriptors(pid), lambda count: count <= before + 2, 10)
