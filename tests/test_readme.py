@@ -1,160 +1,32 @@
-"""README.md's commands work. How a block is marked says what is done with it:
-
-    ```sh               run, in order, as one bash script in a folder that holds only `src`
-    ```sh background    started in the order it stands in, ended with SIGTERM at the end; the next
-                        block runs once `modelyard status` answers
-    ```sh norun         not run; a `scripts/…` that it names must be there
-
-Every block runs with MODELYARD_HOME in a temporary folder and with ports of its own: 8000 and 8001
-are replaced, and `modelyard up` gets --gateway-port and --port.
-"""
+"""The commands of the documents work, in the order in which they stand there."""
 
 import os
 import re
-import signal
-import socket
-import subprocess
-import sys
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
+from tests.documents import MARKS, ROOT, Block, blocks, run_document, terminal
 
-ROOT = Path(__file__).resolve().parents[1]
 README = ROOT / "README.md"
-FENCE = re.compile(r"^```sh ?(?P<mark>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
-STARTED_WITHIN_S = 60.0
-ENDED_WITHIN_S = 30.0
-
-
-class Block(NamedTuple):
-    """One fenced block of shell commands."""
-
-    mark: str
-    body: str
-
-
-def blocks(text: str) -> list[Block]:
-    """The shell blocks of a Markdown text, in order."""
-    return [Block(found["mark"], found["body"]) for found in FENCE.finditer(text)]
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class _Terminal:
-    """Runs blocks; ends what it started in the background."""
-
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
-        (folder / "src").symlink_to(ROOT / "src")
-        self._gateway_port = _free_port()
-        self._port = _free_port()
-        self._log = folder / "background.log"
-        self._background: list[subprocess.Popen[bytes]] = []
-        bin_folder = Path(sys.executable).parent
-        self._environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("MODELYARD_")},
-            "HOME": str(folder),
-            "MODELYARD_HOME": str(folder / "home"),
-            "PATH": f"{bin_folder}:{os.environ['PATH']}",
-            "COLUMNS": "80",
-        }
-
-    def run(self, body: str) -> str:
-        """What the block printed; fails the test when one of its commands fails."""
-        done = subprocess.run(
-            ["bash", "-euo", "pipefail", "-c", self._with_own_ports(body)],
-            cwd=self._folder,
-            env=self._environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=120,
-            check=False,
-        )
-        assert done.returncode == 0, f"{body}\n{done.stdout}\n{done.stderr}\n{self._said()}"
-        return done.stdout
-
-    def start(self, body: str) -> None:
-        """Start the block and wait until what it starts answers."""
-        with self._log.open("ab") as log:
-            process = subprocess.Popen(
-                ["bash", "-euo", "pipefail", "-c", f"exec {self._with_own_ports(body).strip()}"],
-                cwd=self._folder,
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-            )
-        self._background.append(process)
-        deadline = time.monotonic() + STARTED_WITHIN_S
-        while not self._answers():
-            assert process.poll() is None, f"{body} ended at once:\n{self._said()}"
-            assert time.monotonic() < deadline, f"{body} did not start:\n{self._said()}"
-            time.sleep(0.1)
-
-    def close(self) -> None:
-        """SIGTERM to what runs; fails when it does not end."""
-        for process in self._background:
-            process.send_signal(signal.SIGTERM)
-            try:
-                process.wait(ENDED_WITHIN_S)
-            finally:
-                process.kill()
-                process.wait()
-
-    def _answers(self) -> bool:
-        asked = subprocess.run(
-            ["modelyard", "status"], env=self._environment, capture_output=True, check=False
-        )
-        return asked.returncode == 0
-
-    def _with_own_ports(self, body: str) -> str:
-        ports = f"--gateway-port {self._gateway_port} --port {self._port}"
-        body = re.sub(r"\bmodelyard up\b", f"modelyard up {ports}", body)
-        return body.replace(":8000", f":{self._gateway_port}").replace(":8001", f":{self._port}")
-
-    def _said(self) -> str:
-        return self._log.read_text(errors="replace") if self._log.exists() else ""
-
-
-@contextmanager
-def _terminal(folder: Path) -> Iterator[_Terminal]:
-    terminal = _Terminal(folder)
-    try:
-        yield terminal
-    finally:
-        terminal.close()
+DOCUMENTS = (README, ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 
 
 @pytest.mark.timeout(300)
 def test_the_commands_of_the_readme_work(tmp_path: Path) -> None:
-    with _terminal(tmp_path) as terminal:
-        for block in blocks(README.read_text()):
-            if block.mark == "background":
-                terminal.start(block.body)
-            elif block.mark == "":
-                terminal.run(block.body)
+    with terminal(tmp_path) as opened:
+        run_document(README, opened)
 
 
-def test_scripts_that_documents_name_are_there() -> None:
-    for document in (README, ROOT / "CONTRIBUTING.md"):
-        for block in blocks(document.read_text()):
-            for script in re.findall(r"^(?:\S*/)?(scripts/\w+|\.ci/\w+)", block.body, re.MULTILINE):
-                assert os.access(ROOT / script, os.X_OK), f"{document.name} names {script}"
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_scripts_that_documents_name_are_there(document: Path) -> None:
+    for block in blocks(document.read_text()):
+        for script in re.findall(r"^(?:\S*/)?(scripts/\w+|\.ci/\w+)", block.body, re.MULTILINE):
+            assert os.access(ROOT / script, os.X_OK), f"{document.name} names {script}"
 
 
-def test_a_mark_is_one_that_is_known() -> None:
-    marks = {block.mark for block in blocks(README.read_text())}
-
-    assert marks <= {"", "background", "norun"}
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_mark_is_one_that_is_known(document: Path) -> None:
+    assert {block.mark for block in blocks(document.read_text())} <= MARKS
 
 
 def test_blocks_are_found_with_their_marks() -> None:
