@@ -139,3 +139,21 @@ def test_a_model_that_can_not_be_registered_stays_for_the_next_attempt(
 
     assert stand_in.sent == sent
     assert registry.get("small").source_commit == COMMIT
+
+
+def test_gc_gives_back_an_abandoned_fetch_and_leaves_one_that_runs(
+    registry: Registry, stand_in: StandIn
+) -> None:
+    seen: list[int] = []
+
+    def collect_meanwhile(stage: str, done: int, total: int) -> None:
+        seen.append(sum(item.kind == "download" for item in registry.gc(dry_run=True).garbage))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        registry.register("small", "hf://acme/small", progress=collect_meanwhile)
+    removed = [item.path for item in registry.gc().garbage if item.kind == "download"]
+
+    assert set(seen) == {0}
+    assert removed == [f"downloads/acme--small/{COMMIT}"]
+    assert not list(registry.home.downloads.glob("*/*/*"))

@@ -20,11 +20,12 @@ import msgspec
 
 from modelyard.core.errors import IntegrityError
 from modelyard.core.refs import DIGEST_PREFIX
+from modelyard.registry.hub import abandoned, remove_abandoned
 from modelyard.registry.reading import storage_error
 from modelyard.registry.staging import Staging
 from modelyard.registry.stores import Stores
 
-Kind = Literal["blob", "manifest", "tree", "form", "signatures", "unpacked", "leftover"]
+Kind = Literal["blob", "manifest", "tree", "form", "signatures", "unpacked", "download", "leftover"]
 
 
 class Garbage(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,6 +101,8 @@ class Collector:
                 yield self._item("leftover", path)
         for path in sorted(home.downloads.glob("archive-*")):
             yield self._item("unpacked", path)
+        for path in abandoned(home.downloads):
+            yield self._item("download", path)
 
     def _needed_digests(self) -> set[str]:
         records = self._stores.records
@@ -139,6 +142,8 @@ class Collector:
         if item.kind == "blob":
             self._stores.blobs.remove(path.name)
             self._stores.quarantine.lift(path.name)
+        elif item.kind == "download":
+            remove_abandoned(path)
         elif item.kind == "leftover":
             pass  # swept: only what no writer holds
         elif path.is_dir() and not path.is_symlink():

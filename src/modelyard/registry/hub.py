@@ -8,6 +8,8 @@ here, because that library begins an interrupted file anew. What was fetched is 
 registered; what an interruption leaves stays for the next attempt.
 """
 
+import contextlib
+import fcntl
 import hashlib
 import os
 import re
@@ -38,6 +40,7 @@ _ADDRESS = re.compile(
 _OTHER_FRAMEWORKS = frozenset({".msgpack", ".ot", ".onnx", ".onnx_data", ".tflite", ".mlmodel"})
 _HASH = re.compile(r"[0-9a-f]{40}|[0-9a-f]{64}")
 _READ_ONLY = 0o444
+_LOCK = ".lock"
 
 
 class Address(msgspec.Struct, frozen=True, kw_only=True):
@@ -104,7 +107,7 @@ class Hub:
         files = select(where, listed)
         folder = self._downloads / where.repository.replace("/", "--") / commit
         try:
-            with locked(folder.parent / ".lock"):
+            with locked(folder.parent / _LOCK):
                 self._fetch_all(session, folder, files, progress)
                 others = {file.path for file in listed} - {file.path for file in files}
                 yield Fetched(
@@ -189,6 +192,33 @@ def select(address: Address, listed: Sequence[HubFile]) -> list[HubFile]:
             next_step=f"name one: {address}/{ggufs[0]}",
         )
     return files
+
+
+def abandoned(downloads: Path) -> list[Path]:
+    """What interrupted fetches left and nobody goes on with at this moment."""
+    return [
+        folder
+        for lock in sorted(downloads.glob(f"*--*/{_LOCK}"))
+        if _is_free(lock)
+        for folder in sorted(lock.parent.iterdir())
+        if folder.is_dir()
+    ]
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove one of them, unless somebody goes on with it by now; raises OSError."""
+    with (folder.parent / _LOCK).open("rb") as lock, contextlib.suppress(BlockingIOError):
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        shutil.rmtree(folder)
+
+
+def _is_free(lock: Path) -> bool:
+    with lock.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True
 
 
 class _Session:
