@@ -1,14 +1,18 @@
 """The MLflow mirror, on a real SQLite database and read back with MLflow's own client."""
 
 import os
+import socket
 import subprocess
 import sys
+import threading
 import warnings
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from modelyard.core.errors import Unavailable
 from modelyard.core.home import Home
 from modelyard.registry.catalogue import Catalogue, source_of
 from modelyard.registry.registry import Registry
@@ -92,6 +96,53 @@ def test_numbers_taken_while_mlflow_was_away_are_told(
     (warning,) = Registry(prepared_home).register("other", make_model("two", seed=b"2")).warnings
 
     assert warning == "yard:1 is version 2 in MLflow, where its number was taken"
+
+
+def test_a_server_that_hangs_is_told_in_one_line(
+    prepared_home: Home, make_model: MakeModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_TIMEOUT", "1")
+    monkeypatch.setenv("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "0")
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        uri = f"http://me:secret@127.0.0.1:{silent.getsockname()[1]}"
+        registry = Registry(prepared_home, tracking_uri=uri)
+        (warning,) = registry.register("yard", make_model()).warnings
+        assert "no answer in time" in warning
+        with pytest.raises(Unavailable, match="no answer in time") as refused:
+            registry.sync_catalogue()
+    assert "secret" not in f"{warning}{refused.value}"
+    assert registry.load("yard:1").is_dir()
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"), [(401, "it refuses us"), (500, "500"), (404, "404"), (200, "")]
+)
+def test_a_server_that_is_no_mlflow_or_refuses_is_told_in_one_line(
+    prepared_home: Home, make_model: MakeModel, status: int, expected: str
+) -> None:
+    class Odd(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.end_headers()
+            self.wfile.write(b"<html>\nhello</html>")
+
+        do_POST = do_GET  # noqa: N815 - the name that http.server calls
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Odd) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        registry = Registry(prepared_home, tracking_uri=f"http://127.0.0.1:{server.server_port}")
+        registration = registry.register("yard", make_model())
+        with pytest.raises(Unavailable) as refused:
+            registry.rebuild_catalogue()
+        server.shutdown()
+    assert registration.created
+    assert len(registration.warnings) == 1
+    assert expected in refused.value.message
+    assert "\n" not in refused.value.message
+    assert refused.value.next_step
 
 
 def run(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:

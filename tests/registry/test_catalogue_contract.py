@@ -250,12 +250,17 @@ def test_an_alias_on_a_version_that_is_not_ours_is_not_followed(
     team.registry.set_alias("yard:1", "production")
     foreign = team.client.create_model_version("yard", "s3://somewhere/else")
     team.client.set_registered_model_alias("yard", "production", foreign.version)
+    team.client.set_registered_model_alias("yard", "_odd_", "1")
 
-    found = team.again().sync_catalogue()
-
-    assert found.moves == ()
-    assert "which is not registered here" in found.warnings[0]
+    for _ in range(2):
+        found = team.again().sync_catalogue()
+        assert found.moves == ()
+        odd, other = found.warnings
+        assert "not taken over: the alias '_odd_' is not allowed" in odd
+        assert "which is not registered here" in other
     assert team.registry.get("yard@production").version == 1
+    theirs = {a: str(n) for a, n in team.client.get_registered_model("yard").aliases.items()}
+    assert theirs == {"production": str(foreign.version), "_odd_": "1"}
     assert team.registry.register("yard", make_model("two", seed=b"2")).version.version == 3
 
 

@@ -37,6 +37,7 @@ _REF_TAG = "modelyard.ref"
 _PAGE = 200
 _RUNS_PAGE = 1000
 _MAX_TEXT = 500
+_PASSWORD = re.compile(r"//[^/\s@]*@")
 _NO_METRIC_NAME = re.compile(r"[^\w.\- /]")
 
 _ENVIRONMENT = {
@@ -103,8 +104,19 @@ class Catalogue:
                 if error.error_code != "RESOURCE_DOES_NOT_EXIST":
                     raise
                 found = _create_model(client, name)
-            aliases = {alias: int(number) for alias, number in dict(found.aliases).items()}
-            return CatalogueModel(int(found.creation_timestamp), aliases)
+            return _model(found)
+
+    def models(self) -> dict[str, CatalogueModel]:
+        """All registered models by name: one question for many names."""
+        models: dict[str, CatalogueModel] = {}
+        token = None
+        with self._asking() as client:
+            while True:
+                page = client.search_registered_models(max_results=_PAGE, page_token=token)
+                models |= {found.name: _model(found) for found in page}
+                token = page.token
+                if not token:
+                    return models
 
     def versions(self, name: str, above: int = 0) -> Iterator[CatalogueVersion]:
         """Versions of `name` with a number over `above`, the newest first."""
@@ -276,8 +288,8 @@ def away(address: str, error: Exception) -> Unavailable:
     while (cause := chain[-1].__cause__ or chain[-1].__context__) is not None:
         chain.append(cause)
     kinds = {type(each).__name__ for each in chain}
-    text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
-    status = re.search(r"error code (\d{3})", text)
+    text = one_line(error)
+    status = re.search(r"(?:error code|too many) (\d{3})", str(error))
     next_step = (
         "start that server or correct registry.tracking_uri, then repeat the command; "
         "versions that are registered and services that are deployed do without it"
@@ -291,7 +303,15 @@ def away(address: str, error: Exception) -> Unavailable:
         next_step = (
             "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
         )
-    return Unavailable(f"the MLflow at {address}: {text[:200]}", next_step=next_step)
+    elif status:
+        text = f"it answers {status[1]}"
+    return Unavailable(f"the MLflow at {address}: {text}", next_step=next_step)
+
+
+def one_line(error: Exception) -> str:
+    """The first line of what MLflow says, without passwords in addresses."""
+    text = next((line for line in str(error).splitlines() if line.strip()), type(error).__name__)
+    return _PASSWORD.sub("//", text)[:200]
 
 
 def shown_uri(uri: str) -> str:
@@ -326,6 +346,11 @@ def _description(record: VersionRecord) -> str:
         f"{facts.size_bytes:,} bytes, {facts.format}; registered with Modelyard by "
         f"{record.actor.removeprefix('user:')} from {record.source[:_MAX_TEXT]}"
     )
+
+
+def _model(found: Any) -> CatalogueModel:
+    aliases = {alias: int(number) for alias, number in dict(found.aliases).items()}
+    return CatalogueModel(int(found.creation_timestamp), aliases)
 
 
 def _version(found: Any) -> CatalogueVersion:

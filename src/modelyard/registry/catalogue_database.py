@@ -52,8 +52,10 @@ def _forget_connections(database: Path) -> None:
     from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore as RunStore
 
     uri = f"{SQLITE}{database}"
-    ModelStore(uri).engine.dispose()
-    RunStore(uri, runs_folder(database)).engine.dispose()
+    untyped: Any = ModelStore
+    untyped(uri).engine.dispose()
+    untyped = RunStore
+    untyped(uri, runs_folder(database)).engine.dispose()
 
 
 def runs_folder(database: Path) -> str:

@@ -19,7 +19,7 @@ import msgspec
 
 from modelyard.core.errors import InvalidRequest, ModelyardError, NotFound
 from modelyard.core.refs import check_name
-from modelyard.registry.catalogue import away, quiet_mlflow, shown_uri
+from modelyard.registry.catalogue import away, one_line, quiet_mlflow, shown_uri
 from modelyard.registry.catalogue_database import SQLITE
 from modelyard.registry.manifest import check_path
 from modelyard.registry.origin import Origin
@@ -84,7 +84,8 @@ class Importer:
                 with quiet_mlflow():
                     origin = _Source(uri).fetch(address, folder, progress)
                 model = _single_file(folder) or folder
-                done = self._registrar.register(name, model, progress, link=True, origin=origin)
+                link = folder.stat().st_dev == _disk_of(self._stores.home.blobs)
+                done = self._registrar.register(name, model, progress, link=link, origin=origin)
                 shutil.rmtree(folder)
                 lock.unlink()
                 return done
@@ -266,6 +267,10 @@ def _single_file(folder: Path) -> Path | None:
     return entries[0] if len(entries) == 1 and entries[0].suffix == ".gguf" else None
 
 
+def _disk_of(path: Path) -> int:
+    return path.stat().st_dev if path.exists() else _disk_of(path.parent)
+
+
 def _name_in(address: str) -> str:
     """The registered name in an address, empty where it has none; InvalidRequest for no address."""
     scheme, _, rest = address.partition(":/")
@@ -298,10 +303,9 @@ def _failed(error: Exception, address: str, uri: str) -> ModelyardError:
     for each in chain:
         if isinstance(each, OSError) and each.errno in {errno.ENOSPC, errno.EDQUOT}:
             return storage_error(each, f"importing {address}", Path(uri))
-    first_line = next(iter(str(error).splitlines()), type(error).__name__)
     if getattr(error, "error_code", "") in {"RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE"}:
         return NotFound(
-            f"{address} is not in the MLflow at {shown_uri(uri)}: {first_line[:200]}",
+            f"{address} is not in the MLflow at {shown_uri(uri)}: {one_line(error)}",
             next_step="look its name, version, alias or run id up in MLflow's UI",
         )
     return away(shown_uri(uri), error)

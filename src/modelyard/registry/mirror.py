@@ -103,13 +103,19 @@ class Mirror:
         try:
             with self._mirroring():
                 marks = self._stores.records.unmirrored()
+                models = self._catalogue.models() if names is None else {}
                 names = self._stores.records.names() if names is None else list(names)
+                aliases = replay(self._stores.aliases.moves())
                 found = []
                 for done, name in enumerate(names):
                     if progress is not None:
                         progress(name, done, len(names))
                     if self._stores.records.numbers(name) or self._stores.records.removed(name):
-                        found.append(_Name(self, name, thorough, repair).sync())
+                        found.append(
+                            _Name(self, name, thorough, repair).sync(
+                                models.get(name), aliases.get(name, {})
+                            )
+                        )
                     for mark in marks.get(name, ()):
                         mark.unlink(missing_ok=True)
         except OSError as error:
@@ -139,8 +145,9 @@ class _Name:
         self._warnings: list[str] = []
         self._tampering: list[str] = []
 
-    def sync(self) -> Synced:
-        model = self._catalogue.model(self._name)
+    def sync(self, model: CatalogueModel | None, ours: dict[str, int]) -> Synced:
+        """`ours`: the aliases here a moment ago."""
+        model = model or self._catalogue.model(self._name)
         agreed = self._agreements.get(self._name, model.created)
         before = msgspec.json.encode(agreed)
         numbers = self._stores.records.numbers(self._name)
@@ -155,7 +162,7 @@ class _Name:
                 self._compare(records, listed, agreed)
             missing = [number for number in numbers if number not in agreed.versions]
         added = self._add(self._records(missing), agreed)
-        moves = self._aliases(model, agreed)
+        moves = self._aliases(model, agreed, ours)
         if msgspec.json.encode(agreed) != before:
             self._agreements.put(self._name, agreed)
         return Synced(
@@ -224,18 +231,27 @@ class _Name:
                 )
         return len(records)
 
-    def _aliases(self, model: CatalogueModel, agreed: Agreement) -> Sequence[AliasMove]:
+    def _aliases(
+        self, model: CatalogueModel, agreed: Agreement, ours: dict[str, int]
+    ) -> Sequence[AliasMove]:
         ours_by_theirs = {there: number for number, there in agreed.versions.items()}
         theirs = {
-            alias: ours_by_theirs.get(number, FOREIGN) for alias, number in model.aliases.items()
+            alias: ours_by_theirs.get(number, FOREIGN)
+            for alias, number in model.aliases.items()
+            if self._allowed(alias)
         }
         for alias in sorted(agreed.aliases.keys() - theirs.keys()):
             number = agreed.aliases[alias]
             if self._catalogue.version(self._name, agreed.versions.get(number, 0)) is None:
                 # MLflow took the alias away with the version: nobody moved it.
                 theirs[alias] = number
-        moves = self._take_over(agreed, theirs)
-        merged = merge(agreed.aliases, self._stores.aliases.current(self._name), theirs)
+        merged = merge(agreed.aliases, ours, theirs)
+        moves: Sequence[AliasMove] = ()
+        if merged.taken or merged.overruled:
+            moves = self._take_over(agreed, theirs)
+            merged = merge(agreed.aliases, self._stores.aliases.current(self._name), theirs)
+        # Where theirs can't be followed, what was agreed on stays: nobody moved here.
+        theirs |= {a: agreed.aliases[a] for a in merged.foreign if a in agreed.aliases}
         agreed.aliases = {alias: number for alias, number in theirs.items() if number != FOREIGN}
         self._push(merged, agreed)
         for alias in merged.foreign:
@@ -254,20 +270,22 @@ class _Name:
             taken = [self._external(alias, number) for alias, number in merged.taken.items()]
             for alias, number in merged.overruled.items():
                 taken += [self._external(alias, number), self._standing(alias, ours.get(alias))]
-            return [move for move in taken if move is not None]
+            return taken
 
-        if not decide(self._stores.aliases.moves(self._name)):
-            return ()
         return self._stores.aliases.extend(decide)
 
-    def _external(self, alias: str, number: int | None) -> AliasMove | None:
+    def _allowed(self, alias: str) -> bool:
+        """MLflow takes some names that a ref can't have: those stay as they are there."""
         try:
             check_alias(alias)
         except InvalidRequest as error:
-            text = f"{self._name} got an alias in MLflow that is not taken over: {error}"
-            if text not in self._warnings:
-                self._warnings.append(text)
-            return None
+            self._warnings.append(
+                f"{self._name} has an alias in MLflow that is not taken over: {error}"
+            )
+            return False
+        return True
+
+    def _external(self, alias: str, number: int | None) -> AliasMove:
         return AliasMove(
             at=self._clock(),
             name=self._name,
