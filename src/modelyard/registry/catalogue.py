@@ -274,9 +274,9 @@ def quiet_mlflow() -> Iterator[None]:
     """MLflow as it has to be here: no telemetry, short waits, nothing printed or warned of."""
     for variable, value in _ENVIRONMENT.items():
         os.environ.setdefault(variable, value)
-    # Its progress and alembic's is nobody's concern; failures come as exceptions.
-    logging.getLogger("mlflow").setLevel(logging.ERROR)
-    logging.getLogger("alembic").setLevel(logging.ERROR)
+    # Their progress and retries are nobody's concern; failures come as exceptions.
+    for chatty in ("mlflow", "alembic", "urllib3.connectionpool"):
+        logging.getLogger(chatty).setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
