@@ -4,7 +4,9 @@
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from modelyard.client import Client as Client
+    from modelyard.registry.origin import Origin as Origin
     from modelyard.registry.registry import Registry as Registry
+    from modelyard.registry.versions import Recipe as Recipe
 
 __version__ = "0.1.0"
 
@@ -15,6 +17,14 @@ def __getattr__(name: str) -> object:
         from modelyard.registry.registry import Registry
 
         return Registry
+    if name == "Origin":
+        from modelyard.registry.origin import Origin
+
+        return Origin
+    if name == "Recipe":
+        from modelyard.registry.versions import Recipe
+
+        return Recipe
     if name == "Client":
         from modelyard.client import Client
 
