@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import platform
+import shutil
 import statistics
 import subprocess
 import sys
@@ -65,9 +66,11 @@ def _run(case: Case, folder: Path, rounds: int) -> dict[str, Any]:
         # The order changes, so that nobody always pays for the other's dirty pages.
         for work in case.works if number % 2 == 0 else reversed(case.works):
             loads.append(os.getloadavg()[0])
-            with tempfile.TemporaryDirectory(prefix="run-", dir=folder) as scratch:
-                os.sync()
-                found = _measure(work, folder / case.source, Path(scratch))
+            scratch = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
+            os.sync()
+            found = _measure(work, folder / case.source, scratch)
+            if not case.keeps:
+                shutil.rmtree(scratch)
             seconds[work].append(found["seconds"])
             peak[work] = max(peak[work], found["peak_mb"])
             print(f"  {case.name:12} {work:16} {found['seconds']:8.3f} s", file=sys.stderr)

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from modelyard.core.errors import InvalidRequest
-from modelyard.registry.source import scan
+from modelyard.core.errors import Conflict, InvalidRequest
+from modelyard.registry.source import check_unchanged, scan
 
 from .conftest import MakeModel
 
@@ -143,3 +143,18 @@ def test_a_folder_of_pickles_alone_says_why_it_is_refused(tmp_path: Path) -> Non
     (tmp_path / "pytorch_model.bin").write_bytes(b"x")
     with pytest.raises(InvalidRequest, match="can hold a pickle"):
         scan(tmp_path)
+
+
+@pytest.mark.parametrize("change", ["add", "remove", "rewrite"])
+def test_a_folder_that_changed_since_it_was_listed_is_refused(
+    make_model: MakeModel, change: str
+) -> None:
+    model = make_model()
+    files = scan(model)
+    check_unchanged(model, files)
+    if change == "remove":
+        (model / "empty.txt").unlink()
+    else:
+        (model / {"add": "new.txt", "rewrite": "empty.txt"}[change]).write_text("x")
+    with pytest.raises(Conflict, match="changed while it was read"):
+        check_unchanged(model, files)

@@ -11,8 +11,8 @@ from types import TracebackType
 
 from modelyard.core.errors import Conflict, InvalidRequest, StorageError
 
-CHUNK_BYTES = 1024 * 1024
-_BUFFERS = 4
+CHUNK_BYTES = 256 * 1024
+_BUFFERS = 8
 Sink = Callable[[memoryview], None]
 Report = Callable[[int], None]
 """Told the bytes done so far."""
