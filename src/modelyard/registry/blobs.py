@@ -33,7 +33,7 @@ from modelyard.registry.reading import (
     stream,
 )
 from modelyard.registry.source import SourceFile
-from modelyard.registry.staging import Staging, make_folder, publish_bytes
+from modelyard.registry.staging import StagedFile, Staging, make_folder, publish_bytes
 
 LARGE_BYTES = 64 * 1024 * 1024
 """From here on a file is flushed by itself and can be continued."""
@@ -198,12 +198,7 @@ class LocalBlobStore:
         key = sample(file) if file.size_bytes >= LARGE_BYTES else ""
         with self._staging.file(key, keep_on=(KeyboardInterrupt, Cancelled)) as staged:
             self._require_space(file.size_bytes - os.fstat(staged.fd).st_size)
-            if reflink(file.fd, staged.fd):
-                # What is hashed is what is stored, whatever becomes of the source meanwhile.
-                with OpenFile(staged.path) as clone:
-                    sha256, size_bytes = stream(clone, None, report)
-            else:
-                sha256, size_bytes = stream(file, staged.write, report)
+            sha256, size_bytes = _fill(staged, file, report)
             file.check_unchanged(size_bytes)
             staged.publish(self.path(sha256))
         self._sizes.add(sha256, size_bytes)
@@ -324,9 +319,18 @@ def _link(file: OpenFile, staged: Batch, whole: _Whole, report: Report) -> Blob:
     return blob
 
 
+def _fill(target: StagedFile, source: OpenFile, report: Report) -> tuple[str, int]:
+    """Copy, by sharing blocks where the file system can; return SHA-256 and size."""
+    if reflink(source.fd, target.fd):
+        # What is hashed is what is stored, whatever becomes of the source meanwhile.
+        with OpenFile(target.path) as clone:
+            return stream(clone, None, report)
+    return stream(source, target.write, report)
+
+
 def _stage(file: OpenFile, staged: Batch, report: Report) -> Blob:
     with staged.file() as target:
-        sha256, size_bytes = stream(file, target.write, report)
+        sha256, size_bytes = _fill(target, file, report)
         file.check_unchanged(size_bytes)
         target.keep(sha256)
     return Blob(sha256, size_bytes)
