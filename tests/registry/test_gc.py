@@ -11,6 +11,7 @@ from modelyard.registry.gc import Collection
 from modelyard.registry.origin import Origin
 from modelyard.registry.pins import Pin
 from modelyard.registry.registry import Registry
+from modelyard.registry.staging import locked
 
 from .conftest import MakeModel
 
@@ -76,6 +77,23 @@ def test_leftovers_of_dead_writers_go(registry: Registry, make_model: MakeModel)
 
     assert [(item.kind, item.size_bytes) for item in done.garbage] == [("leftover", 11)]
     assert not leftover.exists()
+
+
+def test_an_import_that_nobody_goes_on_with_goes(registry: Registry, make_model: MakeModel) -> None:
+    registry.register("a", make_model())
+    downloads = registry.home.downloads
+    for name in ("mlflow-1", "mlflow-2"):
+        (downloads / name).mkdir(parents=True)
+        (downloads / name / "model.safetensors").write_bytes(b"half")
+
+    with locked(downloads / "mlflow-2.lock"):
+        done = registry.gc()
+
+    assert [(item.kind, item.path, item.size_bytes) for item in done.garbage] == [
+        ("download", "downloads/mlflow-1", 4)
+    ]
+    assert not (downloads / "mlflow-1").exists()
+    assert (downloads / "mlflow-2").exists()
 
 
 def test_what_is_pinned_stays(registry: Registry, make_model: MakeModel) -> None:

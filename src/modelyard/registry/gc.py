@@ -21,6 +21,7 @@ import msgspec
 from modelyard.core.errors import IntegrityError
 from modelyard.core.refs import DIGEST_PREFIX
 from modelyard.registry.hub import abandoned, remove_abandoned
+from modelyard.registry.importing import IMPORTS, abandoned_imports, remove_import
 from modelyard.registry.reading import storage_error
 from modelyard.registry.staging import Staging
 from modelyard.registry.stores import Stores
@@ -101,7 +102,7 @@ class Collector:
                 yield self._item("leftover", path)
         for path in sorted(home.downloads.glob("archive-*")):
             yield self._item("unpacked", path)
-        for path in abandoned(home.downloads):
+        for path in [*abandoned(home.downloads), *abandoned_imports(home.downloads)]:
             yield self._item("download", path)
 
     def _needed_digests(self) -> set[str]:
@@ -143,7 +144,7 @@ class Collector:
             self._stores.blobs.remove(path.name)
             self._stores.quarantine.lift(path.name)
         elif item.kind == "download":
-            remove_abandoned(path)
+            (remove_import if path.name.startswith(IMPORTS) else remove_abandoned)(path)
         elif item.kind == "leftover":
             pass  # swept: only what no writer holds
         elif path.is_dir() and not path.is_symlink():

@@ -6,12 +6,14 @@ an interruption are not fetched again.
 """
 
 import errno
+import fcntl
 import hashlib
 import math
 import os
 import posixpath
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +31,8 @@ from modelyard.registry.registration import Registrar, Registration
 from modelyard.registry.staging import locked, make_folder
 from modelyard.registry.stores import Stores
 
+IMPORTS = "mlflow-"
+"""How the folders of imports under way begin."""
 _WEIGHTS = (".safetensors", ".gguf")
 _PICKLES = (".bin", ".pt", ".pth", ".pkl", ".ckpt")
 _TOKENIZER = "components/tokenizer"
@@ -77,7 +81,7 @@ class Importer:
         _check_there(uri)
         downloads = self._stores.home.downloads
         key = hashlib.sha256(f"{uri} {address}".encode()).hexdigest()[:32]
-        folder, lock = downloads / f"mlflow-{key}", downloads / f"mlflow-{key}.lock"
+        folder, lock = downloads / f"{IMPORTS}{key}", downloads / f"{IMPORTS}{key}.lock"
         try:
             with locked(lock):
                 make_folder(folder)
@@ -181,17 +185,19 @@ class _Source:
         total = sum(file.size_bytes or 0 for file in files.values())
         done = 0
         arriving = folder.with_suffix(".part")
-        for target, file in files.items():
-            whole = folder / target
-            if not whole.is_file() or whole.stat().st_size != file.size_bytes:
-                make_folder(arriving)
-                make_folder(whole.parent)
-                Path(repository.download_artifacts(file.path, str(arriving))).replace(whole)
-            whole.chmod(0o444)  # so that it can be linked into the store
-            done += file.size_bytes or 0
-            if progress is not None:
-                progress(target, done, total)
-        shutil.rmtree(arriving, ignore_errors=True)
+        make_folder(arriving)
+        try:
+            for target, file in files.items():
+                whole = folder / target
+                if not whole.is_file() or whole.stat().st_size != file.size_bytes:
+                    make_folder(whole.parent)
+                    Path(repository.download_artifacts(file.path, str(arriving))).replace(whole)
+                whole.chmod(0o444)  # so that it can be linked into the store
+                done += file.size_bytes or 0
+                if progress is not None:
+                    progress(target, done, total)
+        finally:
+            shutil.rmtree(arriving, ignore_errors=True)
         for left in [path for path in folder.rglob("*") if path.is_file()]:
             if left.relative_to(folder).as_posix() not in files:
                 left.unlink()  # of another attempt, before the source changed
@@ -265,6 +271,36 @@ def _single_file(folder: Path) -> Path | None:
     """The file itself, where a model is one."""
     entries = list(folder.iterdir())
     return entries[0] if len(entries) == 1 and entries[0].suffix == ".gguf" else None
+
+
+def abandoned_imports(downloads: Path) -> list[Path]:
+    """What interrupted imports left and nobody goes on with at this moment."""
+    found = []
+    for folder in sorted(downloads.glob(f"{IMPORTS}*")):
+        if folder.is_dir():
+            with _nobody_at(folder) as free:
+                found += [folder] if free else []
+    return found
+
+
+def remove_import(folder: Path) -> None:
+    """Remove one of them, unless somebody goes on with it by now; raises OSError."""
+    with _nobody_at(folder) as free:
+        if free:
+            shutil.rmtree(folder)
+
+
+@contextmanager
+def _nobody_at(folder: Path) -> Iterator[bool]:
+    """Whether no import works there; none begins to meanwhile."""
+    key = folder.name.partition(".")[0]  # one lock for the folder and its `.part`
+    with folder.with_name(f"{key}.lock").open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
 
 
 def _disk_of(path: Path) -> int:
