@@ -169,7 +169,12 @@ class Story:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
-                env={**os.environ, "PYTHONUNBUFFERED": "1"},
+                # A show on this machine: nothing of it belongs on a team's MLflow server.
+                env={
+                    **os.environ,
+                    "PYTHONUNBUFFERED": "1",
+                    "MODELYARD_REGISTRY__TRACKING_URI": "",
+                },
             )
         deadline = time.monotonic() + START_TIMEOUT_S
         while True:
