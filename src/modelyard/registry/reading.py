@@ -92,17 +92,20 @@ class OpenFile:
 def stream(file: OpenFile, sink: Sink | None, report: Report | None) -> tuple[str, int]:
     """Read `file` to its end; return the hexadecimal SHA-256 and the number of bytes.
 
-    One thread hashes buffers while this one fills others and hands them to `sink`: a few buffers,
-    whatever the file's size. hashlib, read and write let go of the interpreter's lock.
+    With a `sink`, one thread hashes buffers while this one fills others and hands them on: a few
+    buffers, whatever the file's size. hashlib, read and write let go of the interpreter's lock.
     """
     digest = hashlib.sha256()
     done = 0
-    if file.size_bytes <= CHUNK_BYTES:
+    if sink is None or file.size_bytes <= CHUNK_BYTES:
+        # Nothing to overlap with but reading, which the kernel does ahead.
         buffer = bytearray(min(file.size_bytes + 1, CHUNK_BYTES))
         while count := file.read_into(buffer):
             done += _consume(memoryview(buffer)[:count], digest.update, sink)
             if report:
                 report(done)
+            if done > file.size_bytes:  # somebody appends; `check_unchanged` will tell
+                break
         return digest.hexdigest(), done
     free = [bytearray(CHUNK_BYTES) for _ in range(_BUFFERS)]
     hashing: deque[tuple[Future[None], bytearray]] = deque()
@@ -114,8 +117,7 @@ def stream(file: OpenFile, sink: Sink | None, report: Report | None) -> tuple[st
                 break
             view = memoryview(buffer)[:count]
             hashing.append((hasher.submit(digest.update, view), buffer))
-            if sink:
-                sink(view)
+            sink(view)
             done += count
             if report:
                 report(done)
