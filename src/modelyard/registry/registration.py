@@ -55,13 +55,14 @@ class Registrar:
     ) -> Registration:
         """See `Registry.register`."""
         check_name(name)
-        known = self._resolved(origin or Origin())
+        self._resolved(origin or Origin())
         scanned = scan(Path(path))
         files = scanned if tokenizer is None else with_tokenizer(scanned, tokenizer)
         # Refuse early what is damaged; the facts that count are those of the stored bytes.
         read_facts({file.path: file.location for file in files})
         warnings: list[str] = []
         with self._stores.in_use():
+            known = self._resolved(origin or Origin())  # from here on nobody takes the parent out
             try:
                 entries = self._store(files, progress, link)
                 check_unchanged(Path(path), scanned)
