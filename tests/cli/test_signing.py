@@ -100,6 +100,28 @@ def test_a_damaged_file_is_named(cli: Cli, copy: Path) -> None:
         assert "error: model.safetensors of small:1" in done.err
 
 
+def test_a_damaged_manifest_does_not_end_the_check_of_all(
+    cli: Cli, copy: Path, tmp_path: Path
+) -> None:
+    registry = Registry(copy)
+    digest = registry.get("small").digest
+    source = tmp_path / "other"
+    source.mkdir()
+    for file in registry.load("small").iterdir():
+        shutil.copy(file, source)
+    (source / "more.txt").write_text("another version")
+    registry.register("whole", source)
+    manifest = copy / "manifests" / f"{digest.removeprefix('sha256:')}.json"
+    manifest.chmod(0o644)
+    manifest.write_bytes(b"{}")
+
+    every = cli("models", "verify", "--all", "--home", copy)
+
+    assert every.code == 1
+    assert "manifest" in every.err
+    assert "whole:1  whole" in every.out
+
+
 def test_verify_needs_a_ref_or_all(cli: Cli, copy: Path) -> None:
     assert cli("models", "verify", "--home", copy).code == 2
     assert cli("models", "verify", "small", "--all", "--home", copy).code == 2

@@ -362,3 +362,19 @@ def test_registrations_at_once_get_numbers_of_their_own(
 
     assert sorted(number for number, created in results if created) == [1, 2, 3]
     assert [results[i][0] == results[i + 1][0] for i in (0, 2, 4)] == [True] * 3
+
+
+def test_one_damaged_manifest_hides_no_other_version(home: Home, tmp_path: Path) -> None:
+    registry = Registry(home)
+    whole = registry.register("whole", write_model(tmp_path / "a", seed=b"a")).version
+    spoilt = registry.register("spoilt", write_model(tmp_path / "b", seed=b"b")).version
+    manifest = home.manifests / f"{spoilt.digest.removeprefix('sha256:')}.json"
+    manifest.chmod(0o644)
+    manifest.write_bytes(manifest.read_bytes().replace(b"config.json", b"gonfic.json"))
+
+    listed = {version.name: version for version in registry.versions()}
+
+    assert listed["whole"] == whole
+    assert "manifest" in listed["spoilt"].quarantined
+    with pytest.raises(IntegrityError):
+        registry.get("spoilt")

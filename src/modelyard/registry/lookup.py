@@ -5,10 +5,10 @@ from collections.abc import Iterable
 
 import msgspec
 
-from modelyard.core.errors import InvalidRequest, NotFound
+from modelyard.core.errors import IntegrityError, InvalidRequest, NotFound
 from modelyard.core.refs import Ref, parse_ref
 from modelyard.registry.aliases import AliasJournal, replay
-from modelyard.registry.manifest import ManifestStore
+from modelyard.registry.manifest import Manifest, ManifestStore
 from modelyard.registry.quarantine import Mark, Quarantine
 from modelyard.registry.versions import ModelVersion, VersionRecord, VersionStore
 
@@ -50,7 +50,7 @@ class Lookup:
         marked = self._quarantine.marked()
         aliases = replay(self._aliases.moves())
         return [
-            self._view(record, aliases.get(each, {}), marked)
+            self._listed(record, aliases.get(each, {}), marked)
             for each in names
             for record in self._records.all_of(each)
         ]
@@ -70,7 +70,7 @@ class Lookup:
         marked = self._quarantine.marked()
         return Page(
             versions=tuple(
-                self._view(self._records.get(each, number), aliases.get(each, {}), marked)
+                self._listed(self._records.get(each, number), aliases.get(each, {}), marked)
                 for each, number in shown
             ),
             total=len(places),
@@ -81,28 +81,21 @@ class Lookup:
         """Join a record with its manifest, aliases and marks."""
         return self._view(record, self._aliases.current(record.name), self._quarantine.marked())
 
+    def _listed(
+        self, record: VersionRecord, aliases: dict[str, int], marked: dict[str, Mark]
+    ) -> ModelVersion:
+        """As `_view`; one damaged manifest must not hide all other versions."""
+        try:
+            return self._view(record, aliases, marked)
+        except IntegrityError as error:
+            return _joined(record, Manifest(files=()), aliases, error.message)
+
     def _view(
         self, record: VersionRecord, aliases: dict[str, int], marked: dict[str, Mark]
     ) -> ModelVersion:
         manifest = self._manifests.get(record.digest)
         reasons = [marked[file.sha256].reason for file in manifest.files if file.sha256 in marked]
-        return ModelVersion(
-            name=record.name,
-            version=record.version,
-            digest=record.digest,
-            manifest=manifest,
-            facts=record.facts,
-            declared_licence=record.declared_licence,
-            source=record.source,
-            source_commit=record.source_commit,
-            created_at=record.created_at,
-            aliases=tuple(sorted(a for a, v in aliases.items() if v == record.version)),
-            parent=record.parent,
-            recipe=record.recipe,
-            metrics=record.metrics,
-            size_bytes=manifest.size_bytes,
-            quarantined=reasons[0] if reasons else "",
-        )
+        return _joined(record, manifest, aliases, reasons[0] if reasons else "")
 
     def _resolve(self, ref: Ref) -> VersionRecord:
         numbers = self._records.numbers(ref.name)
@@ -168,4 +161,26 @@ def _no_version(ref: Ref, near: list[str]) -> NotFound:
         f"no version {ref}; {there}",
         next_step=f"modelyard models list {ref.name} shows all of its versions",
         param="ref",
+    )
+
+
+def _joined(
+    record: VersionRecord, manifest: Manifest, aliases: dict[str, int], quarantined: str
+) -> ModelVersion:
+    return ModelVersion(
+        name=record.name,
+        version=record.version,
+        digest=record.digest,
+        manifest=manifest,
+        facts=record.facts,
+        declared_licence=record.declared_licence,
+        source=record.source,
+        source_commit=record.source_commit,
+        created_at=record.created_at,
+        aliases=tuple(sorted(a for a, v in aliases.items() if v == record.version)),
+        parent=record.parent,
+        recipe=record.recipe,
+        metrics=record.metrics,
+        size_bytes=manifest.size_bytes,
+        quarantined=quarantined,
     )

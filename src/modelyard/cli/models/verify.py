@@ -11,7 +11,7 @@ from modelyard.cli.options import HomeOption, JsonOption, resolve_home
 from modelyard.cli.output import bytes_progress, print_json
 from modelyard.core.errors import IntegrityError, ModelyardError, StorageError, Untrusted
 from modelyard.core.home import Home
-from modelyard.core.trust import refuse_untrusted
+from modelyard.core.trust import TrustDecision, refuse_untrusted
 from modelyard.registry.registry import Registry
 from modelyard.registry.versions import ModelVersion
 from modelyard.settings import load_settings
@@ -78,9 +78,10 @@ def _policy(home: Home, public_keys: list[Path] | None) -> Policy:
 
 def _check(registry: Registry, version: ModelVersion, policy: Policy, *, quiet: bool) -> Verdict:
     ref = str(version)
-    decision = registry.trust(ref, policy.public_keys, require_signed=policy.require_signed)
+    decision = TrustDecision(allowed=False, signed_by=(), reason="not looked at")
     error: ModelyardError | None = None
     try:
+        decision = registry.trust(ref, policy.public_keys, require_signed=policy.require_signed)
         with bytes_progress(f"checking {ref}", quiet=quiet) as progress:
             registry.verify(ref, progress=progress)
         refuse_untrusted(ref, decision)
