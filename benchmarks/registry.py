@@ -36,6 +36,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--files", type=int, default=10_000, help="small files")
     parser.add_argument("--versions", type=int, default=10_000, help="versions in the catalogue")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rest-s", type=float, default=3.0, help="pause before each measurement")
     parser.add_argument("--only", help="comma-separated names of cases")
     parser.add_argument("--folder", type=Path, help="on the disk that is measured")
     parser.add_argument("--json", type=Path)
@@ -47,7 +48,7 @@ def main(argv: Sequence[str]) -> int:
         folder = Path(name)
         make_sources(folder, round(chosen.gigabytes * 1e9), chosen.files, chosen.versions, cases)
         for case in cases:
-            results["cases"][case.name] = _run(case, folder, chosen.rounds)
+            results["cases"][case.name] = _run(case, folder, chosen.rounds, chosen.rest_s)
     table = _table(cases, results)
     print(table)
     if chosen.json:
@@ -57,7 +58,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def _run(case: Case, folder: Path, rounds: int) -> dict[str, Any]:
+def _run(case: Case, folder: Path, rounds: int, rest_s: float) -> dict[str, Any]:
     """Measure every work of a case in turns."""
     seconds: dict[str, list[float]] = {work: [] for work in case.works}
     peak: dict[str, float] = dict.fromkeys(case.works, 0.0)
@@ -68,6 +69,7 @@ def _run(case: Case, folder: Path, rounds: int) -> dict[str, Any]:
             loads.append(os.getloadavg()[0])
             scratch = Path(tempfile.mkdtemp(prefix="run-", dir=folder))
             os.sync()
+            time.sleep(rest_s)  # a disk that is lent in bursts has to come to rest
             found = _measure(work, folder / case.source, scratch)
             if not case.keeps:
                 shutil.rmtree(scratch)
