@@ -1,6 +1,6 @@
 """A version as one file that carries its own proof: a tar file.
 
-    modelyard.json      what it is: name, version, digest, and the record's facts and lineage
+    modelyard.json      what it is: name, version, digest, lineage, metrics, signatures
     manifest.json       the canonical manifest; its SHA-256 is the digest
     files/PATH          the files, in the manifest's order
 
@@ -12,7 +12,7 @@ import io
 import os
 import shutil
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -42,6 +42,10 @@ class ArchiveHead(msgspec.Struct, frozen=True, kw_only=True):
     parent: str | None = None
     recipe: Recipe | None = None
     metrics: dict[str, float] = {}
+    declared_licence: str | None = None
+    source_commit: str | None = None
+    signatures: dict[str, msgspec.Raw] = {}
+    """Signature bundles by the id of their key; whether they hold is seen when they are needed."""
 
 
 BlobPath = Callable[[str], Path]
@@ -53,9 +57,13 @@ class DamagedFile(Exception):
 
 
 def write_archive(
-    version: ModelVersion, blob: BlobPath, target: Path, progress: Progress | None
+    version: ModelVersion,
+    signatures: Mapping[str, bytes],
+    blob: BlobPath,
+    target: Path,
+    progress: Progress | None,
 ) -> None:
-    """Write an archive, hashing what goes into it.
+    """Write an archive, hashing what goes into it; `signatures` are bundles by key id.
 
     Raises Conflict (`target` is there), DamagedFile, StorageError; nothing is left then.
     """
@@ -69,6 +77,9 @@ def write_archive(
         parent=version.parent,
         recipe=version.recipe,
         metrics=version.metrics,
+        declared_licence=version.declared_licence,
+        source_commit=version.source_commit,
+        signatures={key_id: msgspec.Raw(bundle) for key_id, bundle in signatures.items()},
     )
     tally = Tally(progress, version.size_bytes)
     try:

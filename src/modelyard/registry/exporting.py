@@ -12,6 +12,7 @@ from modelyard.registry.origin import Origin
 from modelyard.registry.progress import Progress
 from modelyard.registry.pulling import pull
 from modelyard.registry.registration import Registrar, Registration
+from modelyard.registry.signing import Signatures
 from modelyard.registry.stores import Stores
 from modelyard.registry.versions import ModelVersion
 
@@ -19,8 +20,15 @@ from modelyard.registry.versions import ModelVersion
 class Carrier:
     """Carries versions over the registry's border; every byte is hashed on the way."""
 
-    def __init__(self, stores: Stores, integrity: Integrity, registrar: Registrar) -> None:
+    def __init__(
+        self,
+        stores: Stores,
+        integrity: Integrity,
+        registrar: Registrar,
+        signatures: Signatures,
+    ) -> None:
         self._stores = stores
+        self._signatures = signatures
         self._integrity = integrity
         self._registrar = registrar
 
@@ -32,7 +40,8 @@ class Carrier:
     def export(self, ref: str | Ref, archive: Path, progress: Progress | None) -> ModelVersion:
         """See `Registry.export`."""
         with self._leaving(ref) as version:
-            write_archive(version, self._stores.blobs.path, archive, progress)
+            signatures = self._signatures.bundles(version.digest)
+            write_archive(version, signatures, self._stores.blobs.path, archive, progress)
             return version
 
     def import_archive(
@@ -45,9 +54,13 @@ class Carrier:
                 parent=head.parent,
                 recipe=head.recipe,
                 metrics=head.metrics,
+                licence=head.declared_licence,
                 source=f"{archive} ({head.name}:{head.version})",
+                source_commit=head.source_commit,
             )
-            return self._registrar.register(name or head.name, folder, progress, origin=origin)
+            done = self._registrar.register(name or head.name, folder, progress, origin=origin)
+            self._signatures.take(head.digest, head.signatures)
+            return done
 
     @contextmanager
     def _leaving(self, ref: str | Ref) -> Iterator[ModelVersion]:

@@ -54,13 +54,13 @@ class Registry:
         self._importer = Importer(self._stores, self._registrar, tracking_uri)
         self._integrity = Integrity(self._stores)
         self._aliases = Aliases(self._stores, mirror)
-        self._carrier = Carrier(self._stores, self._integrity, self._registrar)
+        self._signatures = Signatures(self.home.signatures)
+        self._carrier = Carrier(self._stores, self._integrity, self._registrar, self._signatures)
         self._comparer = Comparer(self._stores)
         self._lineages = Lineages(self._stores.records, self._stores.lookup)
         self._remover = Remover(self._stores, mirror)
         self._collector = Collector(self._stores)
         self._holder = Holder(self._stores)
-        self._signatures = Signatures(self.home.signatures)
         self._fetcher = Fetcher(Hub(self.home.downloads), self._registrar, self.home.blobs)
 
     def get(self, ref: str | Ref) -> ModelVersion:

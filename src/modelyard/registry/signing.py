@@ -9,6 +9,7 @@ whatever name it is registered under, and model-signing's own tools accept it fo
 """
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,12 +20,13 @@ from modelyard.core.refs import DIGEST_PREFIX
 from modelyard.core.trust import SignatureCheck
 from modelyard.registry.keys import read_private_key_id
 from modelyard.registry.reading import storage_error
-from modelyard.registry.staging import Staging
+from modelyard.registry.staging import Staging, publish_bytes
 from modelyard.registry.versions import ModelVersion
 
 if TYPE_CHECKING:
     from model_signing import hashing
 
+_KEY_ID = re.compile(r"[0-9a-f]{64}")
 _CAP_BYTES = 256 * 1024 * 1024
 """A bundle has about 270 bytes per file."""
 
@@ -68,6 +70,21 @@ class Signatures:
         except OSError as error:
             raise storage_error(error, f"signing {version}", self._folder) from error
         return Signature(key_id=key_id, path=target)
+
+    def bundles(self, digest: str) -> dict[str, bytes]:
+        """All bundles by the id of their key, as they lie there."""
+        return {path.stem: path.read_bytes() for path in sorted(self._of(digest).glob("*.json"))}
+
+    def take(self, digest: str, bundles: Mapping[str, bytes | msgspec.Raw]) -> None:
+        """Keep bundles that came with a version; those of keys that signed here stay.
+
+        Nothing is believed of them: `check` holds each against the keys that are trusted.
+        """
+        for key_id, bundle in bundles.items():
+            data = bytes(bundle)
+            target = self._of(digest) / f"{key_id}.json"
+            if _KEY_ID.fullmatch(key_id) and len(data) <= _CAP_BYTES and not target.exists():
+                publish_bytes(self._staging, target, data)
 
     def check(self, version: ModelVersion, trusted: Mapping[str, Path]) -> list[SignatureCheck]:
         """Hold every signature against the trusted keys (id → public PEM file)."""
