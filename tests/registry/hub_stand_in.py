@@ -1,4 +1,4 @@
-"""A small hub: the endpoints of huggingface.co that a registration asks, on a port of this machine.
+"""A small hub: the endpoints that a registration asks, on a port of this machine.
 
 Weights are "large files": their bytes come by a redirect from another origin, as from the hub's
 content network.
