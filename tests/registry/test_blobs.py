@@ -12,8 +12,8 @@ import pytest
 from modelyard.core.errors import Conflict, InvalidRequest
 from modelyard.registry import blobs
 from modelyard.registry.blobs import LocalBlobStore
+from modelyard.registry.pipeline import CHUNK_BYTES
 from modelyard.registry.progress import Cancelled, Tally
-from modelyard.registry.reading import CHUNK_BYTES
 from modelyard.registry.source import SourceFile
 
 LARGE = 2 * CHUNK_BYTES + 12_345

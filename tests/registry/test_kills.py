@@ -11,7 +11,7 @@ import pytest
 
 from modelyard.core.errors import NotFound
 from modelyard.core.home import Home
-from modelyard.registry.reading import CHUNK_BYTES
+from modelyard.registry.pipeline import CHUNK_BYTES
 from modelyard.registry.registry import Registry
 
 from .conftest import MakeModel

@@ -14,7 +14,7 @@ import pytest
 import modelyard
 from modelyard.core.errors import IntegrityError, InvalidRequest, NotFound, StorageError
 from modelyard.core.home import Home
-from modelyard.registry.reading import CHUNK_BYTES
+from modelyard.registry.pipeline import CHUNK_BYTES
 from modelyard.registry.registry import Registry
 
 from .conftest import CONFIG, MakeModel, as_nobody, write_model

@@ -22,8 +22,9 @@ import msgspec
 from modelyard.core.errors import Conflict, IntegrityError, InvalidRequest
 from modelyard.core.refs import check_name
 from modelyard.registry.manifest import FileEntry, Manifest, canonical, check_paths, digest_of
+from modelyard.registry.pipeline import CHUNK_BYTES
 from modelyard.registry.progress import Progress, Tally
-from modelyard.registry.reading import CHUNK_BYTES, storage_error
+from modelyard.registry.reading import storage_error
 from modelyard.registry.source import IGNORED
 from modelyard.registry.versions import ModelVersion, Recipe
 

@@ -23,15 +23,9 @@ from modelyard.registry.filesystem import reflink
 from modelyard.registry.likeness import SizeIndex, sample
 from modelyard.registry.linking import check_linkable
 from modelyard.registry.parallel import each
+from modelyard.registry.pipeline import CHUNK_BYTES
 from modelyard.registry.progress import Cancelled, Progress, Tally
-from modelyard.registry.reading import (
-    CHUNK_BYTES,
-    OpenFile,
-    Report,
-    hash_file,
-    storage_error,
-    stream,
-)
+from modelyard.registry.reading import OpenFile, Report, hash_file, storage_error, stream
 from modelyard.registry.source import SourceFile
 from modelyard.registry.staging import StagedFile, Staging, make_folder, publish_bytes
 
@@ -197,6 +191,7 @@ class LocalBlobStore:
     def _copy(self, file: OpenFile, report: Report) -> Blob:
         key = sample(file) if file.size_bytes >= LARGE_BYTES else ""
         with self._staging.file(key, keep_on=(KeyboardInterrupt, Cancelled)) as staged:
+            staged.bypasses_cache = file.size_bytes >= LARGE_BYTES
             self._require_space(file.size_bytes - os.fstat(staged.fd).st_size)
             sha256, size_bytes = _fill(staged, file, report)
             file.check_unchanged(size_bytes)
@@ -301,11 +296,11 @@ class _Same:
 
     def __init__(self, stored: OpenFile) -> None:
         self._stored = stored
-        self._buffer = bytearray()
+        self._buffer = memoryview(b"")
 
     def __call__(self, view: memoryview) -> None:
         if len(self._buffer) != len(view):
-            self._buffer = bytearray(len(view))
+            self._buffer = memoryview(bytearray(len(view)))
         if self._stored.read_into(self._buffer) != len(view) or self._buffer != view:
             raise _Differs
 

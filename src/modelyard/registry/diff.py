@@ -18,8 +18,9 @@ from modelyard.registry.formats.gguf import read_gguf
 from modelyard.registry.formats.safetensors import read_safetensors
 from modelyard.registry.formats.tensors import Tensor
 from modelyard.registry.parallel import each
+from modelyard.registry.pipeline import CHUNK_BYTES
 from modelyard.registry.progress import Progress, Tally
-from modelyard.registry.reading import CHUNK_BYTES, storage_error
+from modelyard.registry.reading import storage_error
 from modelyard.registry.stores import Stores
 from modelyard.registry.versions import ModelVersion
 

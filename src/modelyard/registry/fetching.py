@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from modelyard.core.errors import IntegrityError, Unavailable
+from modelyard.registry.pipeline import CHUNK_BYTES
 from modelyard.registry.progress import Progress
-from modelyard.registry.reading import CHUNK_BYTES
 
 _ATTEMPTS = 5
 _SEGMENT_BYTES = 8 * 1024**3

@@ -28,6 +28,18 @@ def begin_writing(fd: int, offset: int, count: int) -> None:
     )
 
 
+def set_direct(fd: int, direct: bool) -> bool:
+    """Let writes to `fd` go past the page cache, or through it again; return `direct`.
+
+    Raises OSError, EINVAL where the file system can't.
+    """
+    flags = fcntl.fcntl(fd, fcntl.F_GETFL)
+    wanted = flags | os.O_DIRECT if direct else flags & ~os.O_DIRECT
+    if wanted != flags:
+        fcntl.fcntl(fd, fcntl.F_SETFL, wanted)
+    return direct
+
+
 def reflink(source: int, target: int) -> bool:
     """Let `target` share the blocks of `source`; False where the file system can't.
 

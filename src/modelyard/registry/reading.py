@@ -3,17 +3,15 @@
 import hashlib
 import os
 import stat
-from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from types import TracebackType
 
 from modelyard.core.errors import Conflict, InvalidRequest, StorageError
+from modelyard.registry.pipeline import CHUNK_BYTES, Pipeline, Sink
 
-CHUNK_BYTES = 256 * 1024
-_BUFFERS = 8
-Sink = Callable[[memoryview], None]
+_PIPELINED_BYTES = 4 * CHUNK_BYTES
+"""From here on threads are worth their start."""
 Report = Callable[[int], None]
 """Told the bytes done so far."""
 
@@ -38,13 +36,12 @@ class OpenFile:
             )
         self.size_bytes = self._stat.st_size
 
-    def read_into(self, buffer: bytearray) -> int:
+    def read_into(self, buffer: memoryview) -> int:
         """Fill `buffer` as far as the file goes; return the number of bytes."""
-        view = memoryview(buffer)
         filled = 0
         try:
-            while filled < len(view):
-                count = os.readv(self.fd, [view[filled:]])
+            while filled < len(buffer):
+                count = os.readv(self.fd, [buffer[filled:]])
                 if count == 0:
                     break
                 filled += count
@@ -92,47 +89,31 @@ class OpenFile:
 def stream(file: OpenFile, sink: Sink | None, report: Report | None) -> tuple[str, int]:
     """Read `file` to its end; return the hexadecimal SHA-256 and the number of bytes.
 
-    With a `sink`, one thread hashes buffers while this one fills others and hands them on: a few
-    buffers, whatever the file's size. hashlib, read and write let go of the interpreter's lock.
+    With a `sink`, reading, hashing and the sink go on at once, in a few buffers whatever the
+    file's size.
     """
     digest = hashlib.sha256()
     done = 0
-    if sink is None or file.size_bytes <= CHUNK_BYTES:
-        # Nothing to overlap with but reading, which the kernel does ahead.
-        buffer = bytearray(min(file.size_bytes + 1, CHUNK_BYTES))
-        while count := file.read_into(buffer):
-            done += _consume(memoryview(buffer)[:count], digest.update, sink)
-            if report:
-                report(done)
-            if done > file.size_bytes:  # somebody appends; `check_unchanged` will tell
-                break
+
+    def advance(count: int) -> bool:
+        nonlocal done
+        done += count
+        if report:
+            report(done)
+        return done <= file.size_bytes  # else somebody appends; `check_unchanged` will tell
+
+    if sink is not None and file.size_bytes >= _PIPELINED_BYTES:
+        Pipeline((digest.update, sink)).run(file.read_into, advance)
         return digest.hexdigest(), done
-    free = [bytearray(CHUNK_BYTES) for _ in range(_BUFFERS)]
-    hashing: deque[tuple[Future[None], bytearray]] = deque()
-    with ThreadPoolExecutor(1, thread_name_prefix="sha256") as hasher:
-        while True:
-            buffer = free.pop() if free else _hashed(hashing)
-            count = file.read_into(buffer)
-            if count == 0:
-                break
-            view = memoryview(buffer)[:count]
-            hashing.append((hasher.submit(digest.update, view), buffer))
-            sink(view)
-            done += count
-            if report:
-                report(done)
-            if done > file.size_bytes:  # somebody appends; `check_unchanged` will tell
-                break
-        while hashing:
-            _hashed(hashing)
+    # Nothing to overlap with but reading, which the kernel does ahead.
+    buffer = memoryview(bytearray(min(file.size_bytes + 1, CHUNK_BYTES)))
+    while count := file.read_into(buffer):
+        digest.update(buffer[:count])
+        if sink:
+            sink(buffer[:count])
+        if not advance(count):
+            break
     return digest.hexdigest(), done
-
-
-def _hashed(hashing: "deque[tuple[Future[None], bytearray]]") -> bytearray:
-    """Wait for the oldest buffer."""
-    done, buffer = hashing.popleft()
-    done.result()
-    return buffer
 
 
 def hash_file(path: Path, report: Report | None = None) -> tuple[str, int]:
@@ -162,13 +143,6 @@ def storage_error(error: OSError, doing: str, where: Path) -> StorageError:
         f"the disk of {where} refused while {doing}: {error.strerror or error}",
         next_step="check the disk (dmesg names failing ones), then run the same command again",
     )
-
-
-def _consume(view: memoryview, update: Callable[[memoryview], None], sink: Sink | None) -> int:
-    update(view)
-    if sink:
-        sink(view)
-    return len(view)
 
 
 def _unreadable(path: Path, error: OSError) -> InvalidRequest:

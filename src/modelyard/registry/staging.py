@@ -11,6 +11,7 @@ continued by the next one to write under that key.
 """
 
 import contextlib
+import errno
 import fcntl
 import os
 import secrets
@@ -18,10 +19,11 @@ import shutil
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from modelyard.registry.filesystem import begin_writing
+from modelyard.registry.filesystem import begin_writing, set_direct
 
 READ_ONLY = 0o444
 _WRITE_AHEAD_BYTES = 16 * 1024 * 1024
+_PAGE_BYTES = 4096
 
 
 class StagedFile:
@@ -38,6 +40,11 @@ class StagedFile:
         self._at = 0
         self._begun = 0
         self._continues = os.fstat(fd).st_size > 0
+        self.bypasses_cache = False
+        """Write whole pages straight to the disk, where the file system can: a large file is then
+        stored as fast as the disk takes it (docs/benchmarks.md), and pushes nothing out of memory.
+        """
+        self._direct = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append all of `data`; raises OSError."""
@@ -48,13 +55,34 @@ class StagedFile:
                 self.reused_bytes = self._begun = self._at
                 return
             self._continues = False
+        if self.bypasses_cache:
+            view = self._written_directly(view)
         while view:
             count = os.pwrite(self.fd, view, self._at)
             self._at += count
             view = view[count:]
-        if self._at - self._begun >= _WRITE_AHEAD_BYTES:
+        if self._at - self._begun >= _WRITE_AHEAD_BYTES and not self._direct:
             begin_writing(self.fd, self._begun, self._at - self._begun)
             self._begun = self._at
+
+    def _written_directly(self, view: memoryview) -> memoryview:
+        """Write what can be written past the page cache; return the rest, for the cache."""
+        try:
+            if len(view) % _PAGE_BYTES or self._at % _PAGE_BYTES:
+                self._direct = set_direct(self.fd, False)  # the end of the file
+                return view
+            if not self._direct:
+                self._direct = set_direct(self.fd, True)
+            while view:
+                count = os.pwrite(self.fd, view, self._at)
+                self._at += count
+                view = view[count:]
+        except OSError as error:
+            if error.errno != errno.EINVAL:
+                raise
+            # The file system does not do it, or not at this border.
+            self.bypasses_cache = self._direct = set_direct(self.fd, False)
+        return view
 
     def publish(self, target: Path, *, exclusive: bool = False) -> None:
         """Flush and put in place, read-only. `exclusive`: FileExistsError when `target` is there;
