@@ -153,7 +153,8 @@ def test_a_dead_writers_leftover_is_removed_and_a_living_ones_is_not(
 
 def listed(*paths: Path) -> list[SourceFile]:
     return [
-        SourceFile(path.name, path, path.stat().st_size, path.stat().st_mtime_ns) for path in paths
+        SourceFile(path.name, str(path), path.stat().st_size, path.stat().st_mtime_ns)
+        for path in paths
     ]
 
 

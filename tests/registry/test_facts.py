@@ -15,7 +15,8 @@ from .conftest import MakeModel, write_safetensors
 
 
 def facts(folder: Path) -> ModelFacts:
-    return read_facts({file.name: file for file in folder.iterdir()})
+    files = {file.name: file for file in folder.iterdir()}
+    return read_facts(files, sum(file.stat().st_size for file in files.values()))
 
 
 def test_facts_of_a_folder(make_model: MakeModel) -> None:

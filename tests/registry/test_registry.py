@@ -2,7 +2,9 @@
 
 import hashlib
 import os
+import pickle
 import threading
+import zipfile
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,6 +16,7 @@ import pytest
 import modelyard
 from modelyard.core.errors import IntegrityError, InvalidRequest, NotFound, StorageError
 from modelyard.core.home import Home
+from modelyard.registry import blobs
 from modelyard.registry.pipeline import CHUNK_BYTES
 from modelyard.registry.registry import Registry
 
@@ -264,6 +267,30 @@ def test_a_pickle_is_refused_before_anything_is_stored(
     with pytest.raises(InvalidRequest, match=r"training_args\.bin"):
         registry.register("yard", model)
     assert not registry.home.blobs.exists()
+
+
+@pytest.mark.parametrize("padding", [0, CHUNK_BYTES, 5 * CHUNK_BYTES])
+@pytest.mark.parametrize("link", [False, True])
+def test_pickles_are_refused_by_content(
+    registry: Registry,
+    make_model: MakeModel,
+    monkeypatch: pytest.MonkeyPatch,
+    padding: int,
+    link: bool,
+) -> None:
+    monkeypatch.setattr(blobs, "LARGE_BYTES", 4 * CHUNK_BYTES)
+    plain = make_model("plain")
+    (plain / "notes.txt").write_bytes(pickle.dumps({"a": 1}) + bytes(padding))
+    zipped = make_model("zipped")
+    with zipfile.ZipFile(zipped / "weights.dat", "w") as archive:
+        archive.writestr("archive/data.pkl", pickle.dumps({"a": 1}) + bytes(padding))
+    for model, name in ((plain, r"notes\.txt"), (zipped, r"weights\.dat")):
+        for file in model.iterdir():
+            file.chmod(0o444)
+        with pytest.raises(InvalidRequest, match=f"'{name}' can hold a pickle"):
+            registry.register("yard", model, link=link)
+    assert registry.versions() == []
+    assert list(registry.blobs.stored()) == []
 
 
 def test_an_unreadable_file_is_named(open_folder: Path) -> None:

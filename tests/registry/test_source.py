@@ -1,9 +1,7 @@
 """What a folder may hold (R1, R8)."""
 
 import os
-import pickle
 import socket
-import zipfile
 from pathlib import Path
 
 import pytest
@@ -51,7 +49,7 @@ def test_links_of_a_hugging_face_cache_are_resolved(make_model: MakeModel, tmp_p
     files = scan(snapshot)
 
     assert [file.path for file in files] == ["config.json", "empty.txt", "model.safetensors"]
-    assert all(file.location.parent == cache / "blobs" for file in files)
+    assert all(Path(file.location).parent == cache / "blobs" for file in files)
 
 
 @pytest.mark.parametrize("target", ["/etc/hostname", "../outside", "../../blobs/x"])
@@ -124,18 +122,6 @@ def test_pickles_are_refused_by_name(make_model: MakeModel, name: str) -> None:
     (model / name).parent.mkdir(exist_ok=True)
     (model / name).write_bytes(b"anything")
     with pytest.raises(InvalidRequest, match="can hold a pickle, which runs its author's code"):
-        scan(model)
-
-
-def test_pickles_are_refused_by_content(make_model: MakeModel) -> None:
-    model = make_model("plain")
-    (model / "notes.txt").write_bytes(pickle.dumps({"a": 1}))
-    with pytest.raises(InvalidRequest, match=r"'notes\.txt' can hold a pickle"):
-        scan(model)
-    model = make_model("zipped")
-    with zipfile.ZipFile(model / "weights.dat", "w") as archive:
-        archive.writestr("archive/data.pkl", pickle.dumps({"a": 1}))
-    with pytest.raises(InvalidRequest, match=r"'weights\.dat' can hold a pickle"):
         scan(model)
 
 

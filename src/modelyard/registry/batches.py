@@ -10,15 +10,17 @@ import errno
 import os
 import secrets
 import stat
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
+from threading import Lock, Thread
 
 from modelyard.core.errors import InvalidRequest
 from modelyard.registry.filesystem import reflink, sync_file_system
 from modelyard.registry.staging import READ_ONLY, StagedFile, Staging, make_folder
 
-PathOf = Callable[[str], Path]
 _UNNAMED = "unnamed-"
+_FLUSHED_FILES = 3000
+"""So many files are worth a flush before the last one (measured: a tenth of the time)."""
 
 
 class BatchFile(StagedFile):
@@ -36,24 +38,37 @@ class BatchFile(StagedFile):
 
 
 class Batch:
-    """Files by SHA-256 on their way into the store; `add` and `link` may be called by threads."""
+    """Files by SHA-256 on their way into the store; threads may work on one."""
 
     def __init__(self, folder: Path, fd: int) -> None:
         self._folder = folder
         self._fd = fd
         self._names: set[str] = set()
         self._mode_is_exact = False
+        self._flush = _Flush(fd)
+
+    def flush_meanwhile(self) -> None:
+        """Let the disk begin with what is written so far: less to wait for at the end."""
+        self._flush.begin(len(self._names))
+
+    def close(self) -> None:
+        """Wait until nothing works on it any more."""
+        self._flush.wait()
 
     def add(self, sha256: str, data: bytes) -> None:
         """Write contents; the same ones again change nothing. Raises OSError."""
-        with contextlib.suppress(FileExistsError):
+        if sha256 in self._names:
+            return
+        try:
             fd = self._new(sha256)
-            try:
-                if os.write(fd, data) != len(data):
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            finally:
-                os.close(fd)
-            self._names.add(sha256)
+        except FileExistsError:  # an equal file of another thread's
+            return
+        try:
+            if os.write(fd, data) != len(data):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        finally:
+            os.close(fd)
+        self._names.add(sha256)
 
     @contextlib.contextmanager
     def file(self) -> Iterator["BatchFile"]:
@@ -93,21 +108,23 @@ class Batch:
                     next_step="register without --link: that copies it",
                 ) from error
 
-    def publish(self, path_of: PathOf) -> None:
-        """Flush, then put every file in place; raises OSError."""
+    def publish(self, blobs: str) -> None:
+        """Flush, then put every file in place: BLOBS/ab/abcd…; raises OSError."""
         if not self._names:
             return
-        sync_file_system(self._fd)
-        known: set[Path] = set()
-        for name in self._names:
-            target = path_of(name)
-            folder = target.parent
-            if folder not in known:
-                known.add(folder)
-                if not folder.is_dir():
-                    make_folder(folder.parent)
-                    folder.mkdir(exist_ok=True)
-            os.rename(name, target, src_dir_fd=self._fd)
+        self._flush.finish()
+        make_folder(Path(blobs))
+        made: set[str] = set()
+        target = os.open(blobs, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            for name in sorted(self._names):
+                start = name[:2]
+                if start not in made:
+                    made.add(start)
+                    Path(blobs, start).mkdir(exist_ok=True)
+                os.rename(name, f"{start}/{name}", src_dir_fd=self._fd, dst_dir_fd=target)
+        finally:
+            os.close(target)
         sync_file_system(self._fd)
 
     def _new(self, sha256: str) -> int:
@@ -121,8 +138,50 @@ class Batch:
         return fd
 
 
+class _Flush:
+    """Flushes a file system in the background, one time after another, and once at the end."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lock = Lock()
+        self._thread: Thread | None = None
+        self._covered = 0
+        self._error: OSError | None = None
+
+    def begin(self, files: int) -> None:
+        """`files` are written by now; flush if it is many more than the last time."""
+        with self._lock:
+            busy = self._thread is not None and self._thread.is_alive()
+            if not busy and files - self._covered >= _FLUSHED_FILES:
+                self._covered = files
+                self._thread = Thread(target=self._run, name="registry-flush")
+                self._thread.start()
+
+    def wait(self) -> None:
+        """Wait for the background."""
+        if self._thread is not None:
+            self._thread.join()
+
+    def finish(self) -> None:
+        """Flush all; raises OSError, for what failed in the background too: it is told once."""
+        self.wait()
+        sync_file_system(self._fd)
+        if self._error is not None:
+            raise self._error
+
+    def _run(self) -> None:
+        try:
+            sync_file_system(self._fd)
+        except OSError as error:
+            self._error = error
+
+
 @contextlib.contextmanager
 def batch(staging: Staging) -> Iterator[Batch]:
     """A batch that is gone afterwards but for what it published."""
     with staging.folder() as (folder, fd):
-        yield Batch(folder, fd)
+        staged = Batch(folder, fd)
+        try:
+            yield staged
+        finally:
+            staged.close()

@@ -26,16 +26,18 @@ from modelyard.registry.parallel import each
 from modelyard.registry.pipeline import CHUNK_BYTES
 from modelyard.registry.progress import Cancelled, Progress, Tally
 from modelyard.registry.reading import OpenFile, Report, hash_file, storage_error, stream
+from modelyard.registry.smallfiles import Check, SmallFiles, allow, holds
 from modelyard.registry.source import SourceFile
 from modelyard.registry.staging import StagedFile, Staging, make_folder, publish_bytes
 
 LARGE_BYTES = 64 * 1024 * 1024
 """From here on a file is flushed by itself and can be continued."""
-_BATCH_FILES = 4096
+_BATCH_FILES = 16384
+_PART_FILES = 1024
 _BATCH_BYTES = 4 * LARGE_BYTES
 
 
-class Blob(msgspec.Struct, frozen=True):
+class Blob(msgspec.Struct, frozen=True, gc=False):
     """Stored contents: 64 hexadecimal digits, and their number of bytes."""
 
     sha256: str
@@ -58,9 +60,11 @@ class BlobStore(Protocol):
         *,
         link: bool = False,
         suspects: Collection[str] = (),
+        check: Check = allow,
     ) -> list[Blob]:
         """Store many files, in their order. What is stored already is trusted to be whole, but
-        for `suspects` (SHA-256). `link`: take them in without a copy. Raises as `put`."""
+        for `suspects` (SHA-256). `link`: take them in without a copy. `check` is asked about each
+        file before it is stored. Raises as `put`, and what `check` raises."""
 
     def path(self, sha256: str) -> Path:
         """Where the contents lie, or would lie."""
@@ -106,26 +110,23 @@ class LocalBlobStore:
         *,
         link: bool = False,
         suspects: Collection[str] = (),
+        check: Check = allow,
     ) -> list[Blob]:
-        whole = _Whole(self, suspects)
         large = [] if link else [file for file in files if file.size_bytes >= LARGE_BYTES]
         large.sort(key=lambda file: -file.size_bytes)  # the longest first: cores end together
         others = [file for file in files if link or file.size_bytes < LARGE_BYTES]
-
-        def put_large(file: SourceFile) -> Blob:
-            report = _report(tally, file)
-            with self._storing(file.path), OpenFile(file.location) as opened:
-                return self._recognised(opened, whole, report) or self._copy(opened, report)
-
+        intake = _Intake(self, tally, link, suspects, check)
         with self._storing("the files"):
             make_folder(self._root)
             if link:
                 check_linkable(files, self._root)
-            self._staging.sweep(keep=_samples(large))
+            self._staging.sweep(keep=intake.samples(large))
+        blobs: dict[str, Blob] = {}
         try:
-            blobs = dict(zip((f.path for f in large), each(put_large, large, tally), strict=True))
+            # What is refused for its content is refused before hours of copying, not after them.
             for group in _groups(others):
-                blobs |= self._put_group(group, tally, whole, link)
+                blobs |= intake.put_group(group)
+            blobs |= zip((f.path for f in large), each(intake.put_large, large, tally), strict=True)
         except KeyboardInterrupt:  # what is half done is continued by the next attempt
             raise
         except BaseException:
@@ -163,31 +164,6 @@ class LocalBlobStore:
         except OSError as error:
             raise storage_error(error, f"copying {what}", self._root) from error
 
-    def _put_group(
-        self, group: list[SourceFile], tally: Tally, whole: "_Whole", link: bool
-    ) -> dict[str, Blob]:
-        """Store files with one flush for all of them."""
-        with self._storing(f"{len(group)} files"), batch(self._staging) as staged:
-
-            def put(file: SourceFile) -> Blob:
-                report = _report(tally, file)
-                with self._storing(file.path), OpenFile(file.location) as opened:
-                    if link:
-                        return _link(opened, staged, whole, report)
-                    if opened.size_bytes <= CHUNK_BYTES:
-                        return self._stage_small(opened, staged, report)
-                    known = self._recognised(opened, whole, report)
-                    return known or _stage(opened, staged, report)
-
-            # Small files cost system calls, not bytes; threads would wait for each other's turn.
-            small = {f.path: put(f) for f in group if f.size_bytes <= CHUNK_BYTES}
-            rest = [file for file in group if file.size_bytes > CHUNK_BYTES]
-            blobs = small | dict(zip((f.path for f in rest), each(put, rest, tally), strict=True))
-            staged.publish(self.path)
-        for blob in blobs.values():
-            self._sizes.add(blob.sha256, blob.size_bytes)
-        return blobs
-
     def _copy(self, file: OpenFile, report: Report) -> Blob:
         key = sample(file) if file.size_bytes >= LARGE_BYTES else ""
         with self._staging.file(key, keep_on=(KeyboardInterrupt, Cancelled)) as staged:
@@ -207,41 +183,13 @@ class LocalBlobStore:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     def _put_small(self, file: OpenFile, report: Report) -> Blob:
-        blob, data = _read_small(file, report)
-        if not self._holds(blob, data):
-            publish_bytes(self._staging, self.path(blob.sha256), data)
-        return blob
-
-    def _stage_small(self, file: OpenFile, staged: Batch, report: Report) -> Blob:
-        blob, data = _read_small(file, report)
-        if not self._holds(blob, data):
-            staged.add(blob.sha256, data)
-        return blob
-
-    def _holds(self, blob: Blob, data: bytes) -> bool:
-        try:
-            fd = os.open(self.path(blob.sha256), os.O_RDONLY | os.O_CLOEXEC)
-        except OSError:
-            return False
-        try:
-            return os.read(fd, len(data) + 1) == data
-        except OSError:  # a disk that fails to give it back: written anew
-            return False
-        finally:
-            os.close(fd)
-
-    def _recognised(self, file: OpenFile, whole: "_Whole", report: Report) -> Blob | None:
-        """Return the stored blob that `file` equals, by its hash; None when it has to be copied."""
-        wanted = self._alike(file)
-        if not wanted:
-            return None
-        sha256, size_bytes = stream(file, None, report)
-        file.check_unchanged(size_bytes)
-        blob = Blob(sha256, size_bytes)
-        if whole.has(blob):
-            return blob
-        file.rewind()
-        return None
+        data = file.read_all()
+        sha256 = hashlib.sha256(data).hexdigest()
+        report(len(data))
+        file.check_unchanged(len(data))
+        if not holds(str(self.path(sha256)), data):
+            publish_bytes(self._staging, self.path(sha256), data)
+        return Blob(sha256, len(data))
 
     def _equal(self, file: OpenFile, report: Report) -> Blob | None:
         """Return the stored blob that equals `file` byte for byte, or None."""
@@ -271,15 +219,91 @@ class LocalBlobStore:
         return alike
 
 
-class _Whole:
-    """Which stored blobs are trusted to have their bytes."""
+class _Intake:
+    """What one `put_all` goes by, and how it stores each file."""
 
-    def __init__(self, store: LocalBlobStore, suspects: Collection[str]) -> None:
+    def __init__(
+        self,
+        store: LocalBlobStore,
+        tally: Tally,
+        link: bool,
+        suspects: Collection[str],
+        check: Check,
+    ) -> None:
         self._store = store
+        self._tally = tally
+        self._link = link
         self._suspects = suspects
+        self._check = check
 
-    def has(self, blob: Blob) -> bool:
-        """Whether it is stored, with its size, and not suspect."""
+    def samples(self, files: Sequence[SourceFile]) -> set[str]:
+        """The keys under which large files are continued; each is checked on the way."""
+        found = set()
+        for file in files:
+            with OpenFile(Path(file.location)) as opened:
+                self._check(file, opened.head())
+                found.add(sample(opened))
+        return found
+
+    def put_large(self, file: SourceFile) -> Blob:
+        """Store a file by itself."""
+        report = _report(self._tally, file)
+        with self._store._storing(file.path), OpenFile(Path(file.location)) as opened:
+            return self._recognised(opened, report) or self._store._copy(opened, report)
+
+    def put_group(self, group: Sequence[SourceFile]) -> dict[str, Blob]:
+        """Store files with one flush for all of them; return them by path."""
+        with self._store._storing(f"{len(group)} files"), batch(self._store._staging) as staged:
+            small = SmallFiles(self._store._folder, staged, self._tally, self._check)
+
+            def put_part(part: Sequence[SourceFile]) -> list[Blob]:
+                if self._link or part[0].size_bytes > CHUNK_BYTES:
+                    return [self._put(file, staged) for file in part]
+                found = [
+                    Blob(sha256, file.size_bytes)
+                    for sha256, file in zip(small.put(part), part, strict=True)
+                ]
+                staged.flush_meanwhile()
+                return found
+
+            parts = _parts(group)
+            stored = each(put_part, parts, self._tally)
+            staged.publish(self._store._folder)
+        blobs: dict[str, Blob] = {}
+        for part, found in zip(parts, stored, strict=True):
+            for file, blob in zip(part, found, strict=True):
+                blobs[file.path] = blob
+                self._store._sizes.add(blob.sha256, blob.size_bytes)
+        return blobs
+
+    def _put(self, file: SourceFile, staged: Batch) -> Blob:
+        report = _report(self._tally, file)
+        with self._store._storing(file.path), OpenFile(Path(file.location)) as opened:
+            self._check(file, opened.head())
+            if self._link:
+                return self._linked(opened, staged, report)
+            return self._recognised(opened, report) or _stage(opened, staged, report)
+
+    def _linked(self, file: OpenFile, staged: Batch, report: Report) -> Blob:
+        blob = Blob(*stream(file, None, report))
+        if not self._has(blob):
+            staged.link(blob.sha256, file.fd, file.path)
+        file.check_unchanged(blob.size_bytes)
+        return blob
+
+    def _recognised(self, file: OpenFile, report: Report) -> Blob | None:
+        """Return the stored blob that `file` equals, by its hash; None when it has to be copied."""
+        if not self._store._alike(file):
+            return None
+        blob = Blob(*stream(file, None, report))
+        file.check_unchanged(blob.size_bytes)
+        if self._has(blob):
+            return blob
+        file.rewind()
+        return None
+
+    def _has(self, blob: Blob) -> bool:
+        """Whether it is stored, with its size, and not suspect: it is trusted to have its bytes."""
         try:
             size_bytes = self._store.path(blob.sha256).lstat().st_size
         except FileNotFoundError:
@@ -305,15 +329,6 @@ class _Same:
             raise _Differs
 
 
-def _link(file: OpenFile, staged: Batch, whole: _Whole, report: Report) -> Blob:
-    sha256, size_bytes = stream(file, None, report)
-    blob = Blob(sha256, size_bytes)
-    if not whole.has(blob):
-        staged.link(sha256, file.fd, file.path)
-    file.check_unchanged(size_bytes)
-    return blob
-
-
 def _fill(target: StagedFile, source: OpenFile, report: Report) -> tuple[str, int]:
     """Copy, by sharing blocks where the file system can; return SHA-256 and size."""
     if reflink(source.fd, target.fd):
@@ -331,25 +346,16 @@ def _stage(file: OpenFile, staged: Batch, report: Report) -> Blob:
     return Blob(sha256, size_bytes)
 
 
-def _read_small(file: OpenFile, report: Report) -> tuple[Blob, bytes]:
-    data = file.read_all()
-    blob = Blob(hashlib.sha256(data).hexdigest(), len(data))
-    report(blob.size_bytes)
-    file.check_unchanged(blob.size_bytes)
-    return blob, data
-
-
 def _report(tally: Tally, file: SourceFile) -> Report:
     part = tally.part(file.path)
     return lambda done: part(file.path, done, file.size_bytes)
 
 
-def _samples(files: Sequence[SourceFile]) -> set[str]:
-    found = set()
-    for file in files:
-        with OpenFile(file.location) as opened:
-            found.add(sample(opened))
-    return found
+def _parts(files: Sequence[SourceFile]) -> list[Sequence[SourceFile]]:
+    """Cut into what a thread takes at once: a file, or many small ones."""
+    small = [file for file in files if file.size_bytes <= CHUNK_BYTES]
+    many = [small[start : start + _PART_FILES] for start in range(0, len(small), _PART_FILES)]
+    return [*([file] for file in files if file.size_bytes > CHUNK_BYTES), *many]
 
 
 def _groups(files: Sequence[SourceFile]) -> list[list[SourceFile]]:

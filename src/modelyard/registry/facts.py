@@ -31,10 +31,16 @@ _LICENCE_PHRASES = (
 )
 
 
-def read_facts(files: Files) -> ModelFacts:
+def concerned(path: str) -> bool:
+    """Whether the file at this path of the manifest can tell any fact."""
+    return "/" not in path or path.endswith((".safetensors", ".gguf"))
+
+
+def read_facts(files: Files, size_bytes: int) -> ModelFacts:
     """Check every weight file and gather the facts.
 
-    Raises InvalidRequest naming the file that is damaged, missing or not understood.
+    `files`: those that are `concerned`; `size_bytes`: of all files together. Raises
+    InvalidRequest naming the file that is damaged, missing or not understood.
     """
     try:
         shards = {
@@ -46,8 +52,8 @@ def read_facts(files: Files) -> ModelFacts:
             name: read_gguf(path, name) for name, path in files.items() if name.endswith(".gguf")
         }
         if any("/" not in name for name in shards):
-            return _from_safetensors(files, shards)
-        return _from_gguf(files, ggufs)
+            return _from_safetensors(files, size_bytes, shards)
+        return _from_gguf(files, size_bytes, ggufs)
     except OSError as error:
         raise InvalidRequest(
             f"can't read {error.filename}: {error.strerror}",
@@ -55,7 +61,9 @@ def read_facts(files: Files) -> ModelFacts:
         ) from error
 
 
-def _from_safetensors(files: Files, shards: Mapping[str, SafetensorsHeader]) -> ModelFacts:
+def _from_safetensors(
+    files: Files, size_bytes: int, shards: Mapping[str, SafetensorsHeader]
+) -> ModelFacts:
     config = _json_object(files, "config.json")
     if config is None:
         raise InvalidRequest(
@@ -74,7 +82,7 @@ def _from_safetensors(files: Files, shards: Mapping[str, SafetensorsHeader]) -> 
         architecture=_architecture(config),
         parameters=sum(tensor.elements for tensor in tensors),
         dtype=_main_dtype(tensors),
-        size_bytes=_size_bytes(files),
+        size_bytes=size_bytes,
         context_length=_first_size(sources, _CONTEXT_KEYS),
         vocabulary_size=_first_size(sources, ("vocab_size",)),
         chat_template=_has_chat_template(files),
@@ -82,7 +90,7 @@ def _from_safetensors(files: Files, shards: Mapping[str, SafetensorsHeader]) -> 
     )
 
 
-def _from_gguf(files: Files, headers: Mapping[str, GgufHeader]) -> ModelFacts:
+def _from_gguf(files: Files, size_bytes: int, headers: Mapping[str, GgufHeader]) -> ModelFacts:
     top = [name for name in headers if "/" not in name]
     if len(top) != 1 or _SHARD.fullmatch(top[0]):
         raise InvalidRequest(
@@ -105,7 +113,7 @@ def _from_gguf(files: Files, headers: Mapping[str, GgufHeader]) -> ModelFacts:
         architecture=architecture,
         parameters=sum(tensor.elements for tensor in header.tensors.values()),
         dtype=_main_dtype(header.tensors.values()),
-        size_bytes=_size_bytes(files),
+        size_bytes=size_bytes,
         context_length=_first_size([header.values], (f"{architecture}.context_length",)),
         vocabulary_size=tokens or _first_size([header.values], (f"{architecture}.vocab_size",)),
         chat_template=bool(header.values.get("tokenizer.chat_template")),
@@ -168,10 +176,6 @@ def _main_dtype(tensors: Iterable[Tensor]) -> str:
         elements[tensor.dtype] += tensor.elements
     # Ties go to the first name, so that the answer does not hang on the files' order.
     return min(elements, key=lambda dtype: (-elements[dtype], dtype))
-
-
-def _size_bytes(files: Files) -> int:
-    return sum(path.stat().st_size for path in files.values())
 
 
 def _first_size(sources: Iterable[Mapping[str, Any]], keys: Iterable[str]) -> int | None:

@@ -18,7 +18,7 @@ def check_linkable(files: Iterable[SourceFile], store: Path) -> None:
     """Raise InvalidRequest, saying why, unless all lie on the store's file system, read-only."""
     device = store.stat().st_dev
     for file in files:
-        status = file.location.stat()
+        status = Path(file.location).stat()
         if status.st_dev != device:
             raise InvalidRequest(
                 f"can't link {file.path!r}: it lies on another file system than {store}",

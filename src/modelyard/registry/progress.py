@@ -26,6 +26,15 @@ class Tally:
         """Make every worker stop at its next chunk."""
         self._cancelled = True
 
+    def add(self, label: str, count: int) -> None:
+        """A file of `count` bytes is done."""
+        if self._cancelled:
+            raise Cancelled
+        with self._lock:
+            self._done_bytes += count
+            if self._progress is not None:
+                self._progress(label, self._done_bytes, self._total_bytes)
+
     def part(self, label: str) -> Progress:
         """Return the callback of one file; a file that begins anew is counted once."""
         furthest = 0

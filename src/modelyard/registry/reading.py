@@ -12,6 +12,7 @@ from modelyard.registry.pipeline import CHUNK_BYTES, Pipeline, Sink
 
 _PIPELINED_BYTES = 4 * CHUNK_BYTES
 """From here on threads are worth their start."""
+HEAD_BYTES = 256
 Report = Callable[[int], None]
 """Told the bytes done so far."""
 
@@ -59,20 +60,34 @@ class OpenFile:
             raise _unreadable(self.path, error) from error
         return data
 
+    def head(self) -> bytes:
+        """The first bytes, as far as there are any; raises InvalidRequest."""
+        try:
+            return os.pread(self.fd, HEAD_BYTES, 0)
+        except OSError as error:
+            raise _unreadable(self.path, error) from error
+
     def rewind(self) -> None:
         """Begin again."""
         os.lseek(self.fd, 0, os.SEEK_SET)
 
     def check_unchanged(self, read_bytes: int) -> None:
         """Raise Conflict when the file was written to since it was opened."""
+        self.check_listed(self._stat.st_size, self._stat.st_mtime_ns)
+        if read_bytes != self.size_bytes:
+            raise self._changed()
+
+    def check_listed(self, size_bytes: int, mtime_ns: int) -> None:
+        """Raise Conflict unless the file has this size and was written to last at that time."""
         now = os.fstat(self.fd)
-        then = self._stat
-        same = (now.st_size, now.st_mtime_ns) == (then.st_size, then.st_mtime_ns)
-        if not same or read_bytes != self.size_bytes:
-            raise Conflict(
-                f"{self.path} changed while it was read",
-                next_step="wait until its writer is done, then run the same command again",
-            )
+        if (now.st_size, now.st_mtime_ns) != (size_bytes, mtime_ns):
+            raise self._changed()
+
+    def _changed(self) -> Conflict:
+        return Conflict(
+            f"{self.path} changed while it was read",
+            next_step="wait until its writer is done, then run the same command again",
+        )
 
     def __enter__(self) -> "OpenFile":
         return self

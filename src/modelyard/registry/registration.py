@@ -14,13 +14,13 @@ import msgspec
 
 from modelyard.core.errors import InvalidRequest
 from modelyard.core.refs import check_name, is_digest
-from modelyard.registry.facts import read_facts
+from modelyard.registry.facts import concerned, read_facts
 from modelyard.registry.manifest import FileEntry, build_manifest
 from modelyard.registry.mirror import Mirror
 from modelyard.registry.origin import Origin, check_origin
 from modelyard.registry.progress import Progress, Tally
 from modelyard.registry.reading import storage_error
-from modelyard.registry.source import SourceFile, check_unchanged, scan
+from modelyard.registry.source import SourceFile, check_unchanged, refuse_pickle, scan
 from modelyard.registry.stores import Stores, actor
 from modelyard.registry.tokenizer import with_tokenizer
 from modelyard.registry.versions import ModelVersion, Recipe, VersionRecord
@@ -59,7 +59,10 @@ class Registrar:
         scanned = scan(Path(path))
         files = scanned if tokenizer is None else with_tokenizer(scanned, tokenizer)
         # Refuse early what is damaged; the facts that count are those of the stored bytes.
-        read_facts({file.path: file.location for file in files})
+        read_facts(
+            {file.path: Path(file.location) for file in files if concerned(file.path)},
+            sum(file.size_bytes for file in files),
+        )
         warnings: list[str] = []
         with self._stores.in_use():
             known = self._resolved(origin or Origin())  # from here on nobody takes the parent out
@@ -94,7 +97,8 @@ class Registrar:
         """What is to be registered, without its number."""
         stores = self._stores
         manifest = build_manifest(entries)
-        facts = read_facts({file.path: stores.blobs.path(file.sha256) for file in manifest.files})
+        stored = {f.path: stores.blobs.path(f.sha256) for f in manifest.files if concerned(f.path)}
+        facts = read_facts(stored, manifest.size_bytes)
         record = VersionRecord(
             name=name,
             version=0,
@@ -148,7 +152,9 @@ class Registrar:
         quarantine = self._stores.quarantine
         marked = quarantine.marked().keys()
         tally = Tally(progress, sum(file.size_bytes for file in files))
-        blobs = self._stores.blobs.put_all(files, tally, link=link, suspects=marked)
+        blobs = self._stores.blobs.put_all(
+            files, tally, link=link, suspects=marked, check=refuse_pickle
+        )
         for sha256 in marked & {blob.sha256 for blob in blobs}:
             quarantine.lift(sha256)
         return [

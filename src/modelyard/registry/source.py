@@ -1,4 +1,4 @@
-"""What is to be registered: the files of a folder, or one GGUF file, before anything is read.
+"""What is to be registered: the files of a folder, or one GGUF file.
 
 Left out by name, wherever they stand: what tools leave behind and no engine reads (`IGNORED`).
 Everything else counts, other hidden files too. Links to files are followed when they stay inside
@@ -16,6 +16,7 @@ import msgspec
 
 from modelyard.core.errors import Conflict, InvalidRequest
 from modelyard.registry.manifest import check_paths
+from modelyard.registry.reading import HEAD_BYTES
 
 IGNORED = frozenset(
     {".git", ".gitattributes", ".gitignore", ".cache", ".huggingface", "__pycache__"}
@@ -26,16 +27,16 @@ PICKLE_SUFFIXES = frozenset(
     {".bin", ".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".joblib", ".dill", ".npy", ".npz", ".h5"}
 )
 _MAX_DEPTH = 32
-_HEAD_BYTES = 256
 
 
-class SourceFile(msgspec.Struct, frozen=True):
+class SourceFile(msgspec.Struct, frozen=True, gc=False):
     """One file to be registered."""
 
     path: str
     """Its name in the manifest."""
-    location: Path
-    """Where its bytes are: links are resolved."""
+    location: str
+    """Where its bytes are, links resolved. No `Path`: of ten thousand files each would cost more
+    than opening the file does."""
     size_bytes: int
     mtime_ns: int
     """When it was last written to; nanoseconds since 1970."""
@@ -48,7 +49,8 @@ def scan(source: Path) -> tuple[SourceFile, ...]:
         check_paths(file.path for file in files)
         _require_weights(source, files)
         for file in files:
-            _refuse_pickle(file)
+            if _suffix(file) in PICKLE_SUFFIXES:
+                raise _pickle(file.path)
     return files
 
 
@@ -61,9 +63,9 @@ def list_files(source: Path) -> tuple[SourceFile, ...]:
 def check_unchanged(source: Path, files: Sequence[SourceFile]) -> None:
     """Raise Conflict when `source` no longer holds what `scan` found; InvalidRequest as it does."""
     with _readable(source):
-        now = set(_listed(source))
-    if now != set(files):
-        differing = min(file.path for file in now.symmetric_difference(files))
+        now = _listed(source)
+    if now != tuple(files):
+        differing = min(file.path for file in set(now).symmetric_difference(files))
         raise Conflict(
             f"{source} changed while it was read ({differing!r} did)",
             next_step="wait until its writer is done, then run the same command again",
@@ -106,17 +108,15 @@ def _single(source: Path, location: Path, status: os.stat_result) -> SourceFile:
             f"{source} is one file of a model",
             next_step="register its folder: config.json and the tokenizer belong to it",
         )
-    return SourceFile(source.name, location, status.st_size, status.st_mtime_ns)
+    return SourceFile(source.name, str(location), status.st_size, status.st_mtime_ns)
 
 
 def _walk(root: Path) -> list[SourceFile]:
-    caches = (folder.parent for folder in root.parents if folder.name == "snapshots")
-    allowed = [root, *(cache / "blobs" for cache in caches)]
     found: list[SourceFile] = []
-    waiting = [root]
+    waiting = [("", str(root), 0)]
     while waiting:
-        folder = waiting.pop()
-        if len(folder.relative_to(root).parts) > _MAX_DEPTH:
+        prefix, folder, depth = waiting.pop()
+        if depth > _MAX_DEPTH:
             raise InvalidRequest(
                 f"{folder} lies more than {_MAX_DEPTH} folders deep",
                 next_step="give the folder that holds the weights",
@@ -124,30 +124,35 @@ def _walk(root: Path) -> list[SourceFile]:
         with os.scandir(folder) as entries:
             listed = list(entries)
         for entry in listed:
+            name = prefix + entry.name
             if entry.name in IGNORED:
                 continue
             if entry.is_dir(follow_symlinks=False):
-                waiting.append(Path(entry.path))
-            else:
-                found.append(_file(root, entry, allowed))
+                waiting.append((f"{name}/", entry.path, depth + 1))
+                continue
+            location = _followed(root, name, entry) if entry.is_symlink() else entry.path
+            status = entry.stat()
+            if not stat.S_ISREG(status.st_mode):
+                raise _not_a_file(root, name, status)
+            found.append(SourceFile(name, location, status.st_size, status.st_mtime_ns))
     return found
 
 
-def _file(root: Path, entry: "os.DirEntry[str]", allowed: list[Path]) -> SourceFile:
-    name = entry.path[len(str(root)) :].lstrip("/")
-    location = Path(entry.path)
-    if entry.is_symlink():
-        location = location.resolve(strict=True)
-    status = entry.stat()
-    if entry.is_symlink() and not any(location.is_relative_to(folder) for folder in allowed):
+def _followed(root: Path, name: str, entry: "os.DirEntry[str]") -> str:
+    """Where a link leads; raises InvalidRequest when that is out of the folder."""
+    location = Path(entry.path).resolve(strict=True)
+    caches = (folder.parent for folder in root.parents if folder.name == "snapshots")
+    if not any(location.is_relative_to(f) for f in (root, *(cache / "blobs" for cache in caches))):
         raise InvalidRequest(
             f"{name!r} in {root} is a link that leads out of the folder, to {location}",
             next_step="put the file itself in its place",
         )
-    if not stat.S_ISREG(status.st_mode):
-        kind = "a link to a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
-        raise InvalidRequest(f"{name!r} in {root} is {kind}", next_step="remove it from the folder")
-    return SourceFile(name, location, status.st_size, status.st_mtime_ns)
+    return str(location)
+
+
+def _not_a_file(root: Path, name: str, status: os.stat_result) -> InvalidRequest:
+    kind = "a link to a folder" if stat.S_ISDIR(status.st_mode) else "not a regular file"
+    return InvalidRequest(f"{name!r} in {root} is {kind}", next_step="remove it from the folder")
 
 
 def _require_weights(source: Path, files: tuple[SourceFile, ...]) -> None:
@@ -168,23 +173,23 @@ def _require_weights(source: Path, files: tuple[SourceFile, ...]) -> None:
     )
 
 
-def _refuse_pickle(file: SourceFile) -> None:
-    """A pickle runs code of its author's when it is loaded; neither name nor content may be one."""
-    suffix = Path(file.path).suffix.lower()
-    if suffix in PICKLE_SUFFIXES:
-        raise _pickle(file.path)
-    if suffix in WEIGHT_SUFFIXES:
-        return
-    fd = os.open(file.location, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    try:
-        head = os.read(fd, _HEAD_BYTES)
-    finally:
-        os.close(fd)
+def refuse_pickle(file: SourceFile, head: bytes) -> None:
+    """Raise InvalidRequest when the first bytes of a file are a pickle's.
+
+    A pickle runs code of its author's when it is loaded; neither name nor content may be one. The
+    names were looked at by `scan`.
+    """
     # Protocol 2 and later begin with PROTO; torch.save's zip has data.pkl as its first member.
-    if (head[:1] == b"\x80" and head[1:2] in b"\x02\x03\x04\x05") or (
-        head[:4] == b"PK\x03\x04" and b".pkl" in head
-    ):
+    if head[:1] == b"\x80":
+        pickled = head[1:2] in b"\x02\x03\x04\x05"
+    else:
+        pickled = head[:4] == b"PK\x03\x04" and b".pkl" in head[:HEAD_BYTES]
+    if pickled and _suffix(file) not in WEIGHT_SUFFIXES:
         raise _pickle(file.path)
+
+
+def _suffix(file: SourceFile) -> str:
+    return "." + file.path.rpartition(".")[2].lower()
 
 
 def _pickle(path: str) -> InvalidRequest:
