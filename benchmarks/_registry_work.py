@@ -2,13 +2,15 @@
 
     python -m benchmarks._registry_work WORK SOURCE SCRATCH
 
-prints {"seconds": …, "peak_mb": …}; the peak is that of this process, imports included.
+prints {"seconds": …, "peak_mb": …, "read_mb": …, "written_mb": …}; they are those of this process,
+imports and what was prepared before the clock started included.
 """
 
 import hashlib
 import json
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -16,6 +18,8 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+
+from tests.registry.mlflow_server import running_server
 
 from modelyard.registry.registry import Registry
 
@@ -46,6 +50,21 @@ def again(source: Path, scratch: Path) -> float:
     registry = Registry(scratch / "home")
     with _clock() as clock:
         assert not registry.register("measured", source).created
+    return clock.seconds
+
+
+def words_changed(source: Path, scratch: Path) -> float:
+    """The weights are stored; config.json is another one."""
+    _home(scratch).register("measured", source)
+    changed = scratch / "changed"
+    shutil.copytree(source, changed, copy_function=os.link)
+    config = changed / "config.json"
+    words = json.loads(config.read_text())
+    config.unlink()
+    config.write_text(json.dumps(words | {"vocab_size": 1}))
+    registry = Registry(scratch / "home")
+    with _clock() as clock:
+        assert registry.register("measured", changed).created
     return clock.seconds
 
 
@@ -101,12 +120,62 @@ def sha256_one_core(source: Path, _scratch: Path) -> float:
 
 def mlflow(source: Path, scratch: Path) -> float:
     """MLflow's own copy into a local artifact folder: no hash, no flush."""
-    return _log_artifacts(source, scratch, flush=False)
+    return _log_artifacts(source, f"sqlite:///{scratch}/mlflow.db", scratch / "artifacts")
 
 
 def mlflow_fsync(source: Path, scratch: Path) -> float:
     """The same, with every file flushed as ours are."""
-    return _log_artifacts(source, scratch, flush=True)
+    artifacts = scratch / "artifacts"
+    return _log_artifacts(source, f"sqlite:///{scratch}/mlflow.db", artifacts, flush=True)
+
+
+def mlflow_server(source: Path, scratch: Path) -> float:
+    """MLflow's copy over HTTP through its own server, which stores it: no hash, no flush."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    with running_server(scratch, port) as server:
+        return _log_artifacts(source, server.uri, None)
+
+
+def openssl(source: Path, _scratch: Path) -> float:
+    """One process, one file after another."""
+    return _timed("openssl", "dgst", "-sha256", *map(str, _files(source)))
+
+
+def sha256sum(source: Path, _scratch: Path) -> float:
+    """The same by coreutils."""
+    return _timed("sha256sum", *map(str, _files(source)))
+
+
+def model_signing(source: Path, _scratch: Path) -> float:
+    """What model-signing's own tool does before it signs."""
+    from model_signing.hashing import Config
+
+    with _clock() as clock:
+        Config().hash(source)
+    return clock.seconds
+
+
+def register_cold(source: Path, scratch: Path) -> float:
+    """As `register`, with nothing of the source in memory."""
+    registry = _home(scratch)
+    _forget(source)
+    with _clock() as clock:
+        assert registry.register("measured", source).created
+    return clock.seconds
+
+
+def cp_cold(source: Path, scratch: Path) -> float:
+    """As `cp`, with nothing of the source in memory."""
+    _forget(source)
+    return cp(source, scratch)
+
+
+def sha256_cold(source: Path, scratch: Path) -> float:
+    """As `sha256`, with nothing of the source in memory."""
+    _forget(source)
+    return sha256(source, scratch)
 
 
 def first_page(source: Path, _scratch: Path) -> float:
@@ -131,7 +200,8 @@ WORKS: dict[str, Work] = {
     work.__name__: work
     for work in (
         register, link, again, one_changed, cp, cp_sync, sha256, sha256_one_core,
-        mlflow, mlflow_fsync, first_page, alias,
+        mlflow, mlflow_fsync, mlflow_server, openssl, sha256sum, model_signing, words_changed,
+        register_cold, cp_cold, sha256_cold, first_page, alias,
     )
 }  # fmt: skip
 
@@ -161,17 +231,34 @@ def _home(scratch: Path) -> Registry:
     return registry
 
 
-def _log_artifacts(source: Path, scratch: Path, *, flush: bool) -> float:
+def _timed(*command: str) -> float:
+    with _clock() as clock:
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return clock.seconds
+
+
+def _forget(source: Path) -> None:
+    """Let the kernel drop what it has of the files in memory."""
+    for path in _files(source):
+        fd = os.open(path, os.O_RDONLY)
+        os.fsync(fd)
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+        os.close(fd)
+
+
+def _log_artifacts(
+    source: Path, tracking_uri: str, artifacts: Path | None, *, flush: bool = False
+) -> float:
     os.environ |= {"MLFLOW_DISABLE_TELEMETRY": "true", "MLFLOW_CONFIGURE_LOGGING": "false"}
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{scratch}/mlflow.db")
-    artifacts = scratch / "artifacts"
-    run = client.create_run(client.create_experiment("bench", artifacts.as_uri()))
+    client = MlflowClient(tracking_uri)
+    where = artifacts.as_uri() if artifacts is not None else None
+    run = client.create_run(client.create_experiment("bench", where))
     client.log_text(run.info.run_id, "warm", "warm.txt")
     with _clock() as clock:
         client.log_artifacts(run.info.run_id, str(source), "model")
-        if flush:
+        if flush and artifacts is not None:
             _flush(artifacts)
     return clock.seconds
 
@@ -203,11 +290,17 @@ def _peak_mb() -> float:
     return 0.0
 
 
+def _moved() -> dict[str, float]:
+    """Bytes that this process and its children asked the kernel to read and to write, in MB."""
+    counted = dict(line.split(": ") for line in Path("/proc/self/io").read_text().splitlines())
+    return {"read_mb": int(counted["rchar"]) / 1e6, "written_mb": int(counted["wchar"]) / 1e6}
+
+
 def main() -> None:
     """Run the work that is named; print what it took."""
     name, source, scratch = sys.argv[1:]
     seconds = WORKS[name](Path(source), Path(scratch))
-    sys.stdout.write(json.dumps({"seconds": seconds, "peak_mb": _peak_mb()}) + "\n")
+    sys.stdout.write(json.dumps({"seconds": seconds, "peak_mb": _peak_mb(), **_moved()}) + "\n")
 
 
 if __name__ == "__main__":

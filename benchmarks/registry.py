@@ -1,6 +1,6 @@
 """Registration against cp, SHA-256 and MLflow's log_artifacts; listing with 10,000 versions.
 
-    scripts/bench registry [--gigabytes 2] [--rounds 5] [--folder DIR] [--json FILE] [--write]
+    scripts/bench registry [--gigabytes 2] [--rounds 5] [--only CASES] [--folder DIR] [--json FILE] [--write]
 
 Every figure is a ratio of medians of the same run: what is compared runs in turns, each in a
 process of its own that has imported what it needs and made its catalogue before the clock starts.
@@ -39,7 +39,7 @@ def main(argv: Sequence[str]) -> int:
     parser.add_argument("--files", type=int, default=10_000, help="small files")
     parser.add_argument("--versions", type=int, default=10_000, help="versions in the catalogue")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--rest-s", type=float, default=3.0, help="pause before each measurement")
+    parser.add_argument("--rest-s", type=float, default=8.0, help="pause before each measurement")
     parser.add_argument("--only", help="comma-separated names of cases")
     parser.add_argument("--folder", type=Path, help="on the disk that is measured")
     parser.add_argument("--json", type=Path)
@@ -65,6 +65,7 @@ def _run(case: Case, folder: Path, rounds: int, rest_s: float) -> dict[str, Any]
     """Measure every work of a case in turns."""
     seconds: dict[str, list[float]] = {work: [] for work in case.works}
     peak: dict[str, float] = dict.fromkeys(case.works, 0.0)
+    moved: dict[str, list[float]] = {}
     loads = []
     done_with: list[Path] = []
     found_bytes = _bytes(folder / case.source)
@@ -81,6 +82,7 @@ def _run(case: Case, folder: Path, rounds: int, rest_s: float) -> dict[str, Any]
                 shutil.rmtree(done_with.pop())
             seconds[work].append(found["seconds"])
             peak[work] = max(peak[work], found["peak_mb"])
+            moved[work] = [found["read_mb"], found["written_mb"]]
             print(f"  {case.name:12} {work:16} {found['seconds']:8.3f} s", file=sys.stderr)
     if not case.keeps:
         for scratch in done_with:
@@ -89,6 +91,7 @@ def _run(case: Case, folder: Path, rounds: int, rest_s: float) -> dict[str, Any]
         "seconds": seconds,
         "median_s": {work: statistics.median(times) for work, times in seconds.items()},
         "peak_mb": peak,
+        "read_and_written_mb": moved,
         "bytes": found_bytes,
         "load": statistics.median(loads),
     }
@@ -110,6 +113,14 @@ def _table(cases: Sequence[Case], results: dict[str, Any]) -> str:
     for case in cases:
         found = results["cases"][case.name]
         lines += [_row(target, found) for target in case.targets]
+    if "shards" in results["cases"]:
+        shards = results["cases"]["shards"]
+        read, written = shards["read_and_written_mb"]["register"]
+        times = [f"{count / shards['bytes'] * 1e6:.2f}" for count in (read, written)]
+        lines.append(
+            f"| 8 shards: bytes read and written, per byte registered | {times[0]} and "
+            f"{times[1]} | | | | |"
+        )
     registering = [c for c in results["cases"].values() if "register" in c["peak_mb"]]
     if registering:
         peak = max(max(c["peak_mb"].values()) for c in registering)

@@ -1,6 +1,7 @@
 """Fixtures that every room's tests share."""
 
 import os
+import signal
 import socket
 from pathlib import Path
 
@@ -8,6 +9,12 @@ import pytest
 from tests.services import MISSING
 
 from modelyard.core.home import Home
+
+
+def pytest_configure() -> None:
+    """Let Ctrl-C reach what tests start, where whoever started us ignores it (a shell's `&`)."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:

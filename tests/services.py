@@ -1,6 +1,7 @@
 """Real services that tests need: where they are, and why one can't be used here."""
 
 import os
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -20,5 +21,11 @@ def _mlflow() -> str:
     return f"{program} is not there; make it with: scripts/setup-mlflow"
 
 
-MISSING: Mapping[str, Callable[[], str]] = {"mlflow": _mlflow}
+def _btrfs() -> str:
+    if shutil.which("mkfs.btrfs"):
+        return ""
+    return "mkfs.btrfs is not there; on Debian: apt-get install btrfs-progs"
+
+
+MISSING: Mapping[str, Callable[[], str]] = {"mlflow": _mlflow, "btrfs": _btrfs}
 """Service → why it can't be used; empty when it can."""

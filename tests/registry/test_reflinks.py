@@ -1,7 +1,6 @@
 """R5 where the file system shares blocks between files: a real btrfs of some megabytes."""
 
 import os
-import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,9 +16,7 @@ MEGABYTE = 1024 * 1024
 
 @pytest.fixture
 def btrfs(tmp_path: Path) -> Iterator[Path]:
-    """A mounted btrfs of 256 MB; skips where none can be made."""
-    if shutil.which("mkfs.btrfs") is None:
-        pytest.skip("mkfs.btrfs is not installed")
+    """A mounted btrfs of 256 MB; skips where none can be mounted."""
     image, folder = tmp_path / "image", tmp_path / "btrfs"
     folder.mkdir()
     with image.open("wb") as file:
@@ -41,6 +38,7 @@ def used_bytes(folder: Path) -> int:
     return (disk.f_blocks - disk.f_bfree) * disk.f_frsize
 
 
+@pytest.mark.service("btrfs")
 @pytest.mark.parametrize("link", [False, True])
 def test_registering_and_loading_share_the_sources_blocks(btrfs: Path, link: bool) -> None:
     model = write_model(btrfs / "model", size_bytes=32 * MEGABYTE, seed=os.urandom(MEGABYTE))
