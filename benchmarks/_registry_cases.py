@@ -57,7 +57,7 @@ CASES = (
         (
             Target("8 shards: register, against copying and hashing on all cores (the slower)",
                    "register", ("cp", "sha256"), 0.75),
-            Target("8 shards: register, against MLflow log_artifacts, flushed like ours, not hashed",
+            Target("8 shards: register, against MLflow log_artifacts, flushed too, not hashed",
                    "register", ("mlflow_fsync",), 2.5),
             Target("8 shards: register, against MLflow log_artifacts, neither hashed nor flushed",
                    "register", ("mlflow",)),

@@ -1,6 +1,7 @@
 """Registration against cp, SHA-256 and MLflow's log_artifacts; listing with 10,000 versions.
 
-    scripts/bench registry [--gigabytes 2] [--rounds 5] [--only CASES] [--folder DIR] [--json FILE] [--write]
+    scripts/bench registry [--gigabytes 2] [--rounds 5] [--only CASES] [--folder DIR]
+                           [--json FILE] [--write]
 
 Every figure is a ratio of medians of the same run: what is compared runs in turns, each in a
 process of its own that has imported what it needs and made its catalogue before the clock starts.
