@@ -16,9 +16,11 @@ from modelyard.core.keys import (
 from modelyard.core.records import Attempt, GuardVerdict, RequestRecord
 from modelyard.core.replicas import ReplicaState
 from modelyard.core.routes import (
+    Breaking,
     Caching,
     ModelRoute,
     Policy,
+    Probing,
     Queueing,
     ReplicaRoute,
     Retries,
@@ -45,8 +47,12 @@ POLICY = Policy(
         backoff_base_s=0.05,
         backoff_max_s=1.0,
     ),
-    queueing=Queueing(max_waiting=64, deadline_s=10.0),
+    queueing=Queueing(max_waiting=64, deadline_s=12.0, reserve=0.25),
     caching=Caching(mode="deterministic", ttl_s=600.0, single_flight=True),
+    breaking=Breaking(
+        failures=3, open_s=2.0, max_open_s=30.0, outlier_ratio=0.4, outlier_requests=10
+    ),
+    probing=Probing(path="/health", interval_s=2.5, timeout_s=1.0),
     fallbacks=("yardling-small",),
     context_overflow="clamp",
     max_completion_tokens=512,
@@ -74,6 +80,7 @@ SNAPSHOT = RouteSnapshot(
                     context_length=2048,
                     chat_template=False,
                     ask_as_stream=True,
+                    tokenizer="content",
                     replicas=(
                         ReplicaRoute(
                             id="assistant-blue-1",
@@ -120,6 +127,8 @@ KEY_LOG: tuple[KeyLogEntry, ...] = (
         limits=LIMITS,
         priority="low",
         expires_at=1800000000.0,
+        former_sha256="12" * 32,
+        former_until=1790086402.0,
     ),
     ModelLimitsPut(seq=3, at=1790000003.0, model="assistant", limits=LIMITS),
     KeyRevoked(seq=4, at=1790000004.0, key_id="key-7"),

@@ -1,3 +1,4 @@
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,9 +10,14 @@ from modelyard.core.routes import (
     Policy,
     ReplicaRoute,
     RouteSnapshot,
+    ShadowRoute,
     SlotRoute,
 )
-from modelyard.core.routing import ENFORCED, Load, choose, choose_slot, unenforceable
+from modelyard.core.routing import Load, choose, choose_slot, unenforceable
+
+BALANCING: list[Balancing] = [
+    "round_robin", "least_in_flight", "power_of_two", "prefix_affinity", "session",
+]  # fmt: skip
 
 loads = st.lists(
     st.builds(
@@ -19,13 +25,15 @@ loads = st.lists(
         st.integers(0, 50),
         st.sampled_from([0.0, 0.5, 1.0, 3.0]),
         st.none() | st.integers(1, 10),
+        st.text(max_size=3),
+        st.booleans(),
     ),
     max_size=8,
 )
 draws = st.floats(0, 1, exclude_max=True)
 
 
-@given(loads, st.sampled_from(sorted(ENFORCED)), draws, st.integers(0, 1000))
+@given(loads, st.sampled_from(BALANCING), draws, st.integers(0, 1000))
 def test_only_a_replica_with_room_is_chosen_and_always_one(
     replicas: list[Load], balancing: Balancing, draw: float, turn: int
 ) -> None:
@@ -35,7 +43,7 @@ def test_only_a_replica_with_room_is_chosen_and_always_one(
     if able:
         assert index is not None
         assert replicas[index].takes_more
-        assert reason in {"only_one", balancing}
+        assert reason in {"only_one", "least_in_flight", "prefix_miss", balancing}
     else:
         assert (index, reason) == (None, "none_ready")
 
@@ -105,22 +113,78 @@ def test_a_slot_without_replicas_gets_nothing() -> None:
     assert chosen.slot == "green"
 
 
-def test_a_policy_that_is_not_enforced_yet_is_named() -> None:
-    def snapshot(policy: Policy) -> RouteSnapshot:
-        return RouteSnapshot(epoch="e", version=1, published_at=0, models=(_route(policy=policy),))
-
-    assert unenforceable(snapshot(Policy())) is None
-    assert "session" in str(unenforceable(snapshot(Policy(balancing="session"))))
-    cached = unenforceable(snapshot(Policy(caching=Caching(mode="all"))))
-    assert cached == "model 'm' asks for caching all"
+def _snapshot(*models: ModelRoute) -> RouteSnapshot:
+    return RouteSnapshot(epoch="e", version=1, published_at=0, models=models)
 
 
-def test_a_credential_that_is_not_sent_yet_is_named() -> None:
+def test_what_a_gateway_could_not_enforce_is_named() -> None:
+    whole = _route(policy=Policy(balancing="session", caching=Caching(mode="all")))
+    assert unenforceable(_snapshot(whole), frozenset()) is None
+
+    falling = _route(policy=Policy(fallbacks=("nowhere",)))
+    assert "'nowhere'" in str(unenforceable(_snapshot(falling), frozenset()))
+    shadowed = msgspec.structs.replace(whole, shadow=ShadowRoute(slot="green", sample=0.1))
+    assert "shadow" in str(unenforceable(_snapshot(shadowed), frozenset()))
+
+
+def test_a_credential_that_is_not_there_is_named() -> None:
     replica = ReplicaRoute(id="r", url="https://there", credential="its-key")
     slot = SlotRoute(
         slot="blue", version=1, digest="d", weight=1.0, operations=("chat",), replicas=(replica,)
     )
-    model = ModelRoute(name="m", deployment="m", created_at=0, slots=(slot,))
-    snapshot = RouteSnapshot(epoch="e", version=1, published_at=0, models=(model,))
+    snapshot = _snapshot(_route(slot))
 
-    assert "credentials" in str(unenforceable(snapshot))
+    assert "'its-key'" in str(unenforceable(snapshot, frozenset()))
+    assert unenforceable(snapshot, frozenset({"its-key"})) is None
+
+
+@given(st.text(min_size=1, max_size=20), st.integers(2, 8), st.integers(0, 7))
+def test_a_session_moves_only_when_its_replica_is_out(session: str, count: int, out: int) -> None:
+    replicas = [Load(0, id=f"r{index}") for index in range(count)]
+    first, _ = choose(replicas, "session", draw=0.3, turn=5, sticky=session)
+    assert choose(replicas, "session", draw=0.9, turn=6, sticky=session)[0] == first
+
+    out %= count
+    replicas[out] = Load(0, id=f"r{out}", healthy=False)
+    again, _ = choose(replicas, "session", draw=0.3, turn=5, sticky=session)
+    assert (again == first) is (out != first)
+
+
+@given(st.text(min_size=1, max_size=20), st.floats(0.01, 0.98), st.floats(0.001, 0.01))
+def test_a_slot_whose_share_grows_loses_nobody(key: str, share: float, more: float) -> None:
+    """Sticky assignment of a canary (promise D6): with a growing share, callers only come."""
+    before = choose_slot(_route(_slot("blue", 1 - share, 1), _slot("green", share, 1)),
+                         draw=0.5, sticky=key)  # fmt: skip
+    grown = share + more
+    after = choose_slot(_route(_slot("blue", 1 - grown, 1), _slot("green", grown, 1)),
+                        draw=0.5, sticky=key)  # fmt: skip
+
+    assert before is not None
+    assert after is not None
+    assert not (before.slot == "green" and after.slot == "blue")
+
+
+def test_sticky_shares_are_those_of_the_weights() -> None:
+    route = _route(_slot("blue", 0.9, 1), _slot("green", 0.1, 1))
+    chosen = [choose_slot(route, draw=0.5, sticky=f"user-{n}") for n in range(5000)]
+    share = sum(slot is not None and slot.slot == "green" for slot in chosen) / len(chosen)
+    assert 0.08 < share < 0.12
+
+
+def test_unequal_weights_take_turns_in_their_proportion() -> None:
+    replicas = [Load(0, weight=3.0), Load(0, weight=1.0)]
+    taken = [choose(replicas, "round_robin", draw=0.0, turn=turn)[0] for turn in range(1000)]
+    assert taken.count(0) == 750
+    assert (
+        max(len(run) for run in "".join(map(str, taken)).split("1")) <= 6
+    )  # spread, not in blocks
+
+
+def test_prefix_affinity_yields_to_load() -> None:
+    def pick(favourite_load: int, favourite: int | None = 0) -> tuple[int | None, str]:
+        loads = [Load(favourite_load), Load(0), Load(2)]
+        return choose(loads, "prefix_affinity", draw=0.99, turn=0, favourite=favourite)
+
+    assert pick(3) == (0, "prefix_hit")
+    assert pick(20) == (1, "prefix_yields")
+    assert pick(0, None) == (2, "prefix_miss")

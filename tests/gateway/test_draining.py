@@ -56,7 +56,7 @@ async def test_draining_fails_ready_only(start_rig: StartRig, engines: list[Engi
         + b"GET /ready HTTP/1.1\r\nhost: x\r\n\r\n"
     )
     await eventually(lambda: len(rig.service.accounting.open), lambda count: count == 1)
-    rig.service.follower.draining = True
+    rig.service.standing.draining = True
     answer = b""
     while answer.count(b"HTTP/1.1") < 2:
         answer += await reader.read(65536)
@@ -138,7 +138,7 @@ def test_an_address_that_is_not_loopback_is_refused(home: Home, listen: str, sai
         [sys.executable, "-m", "modelyard.gateway.main", "--home", str(home.root),
          "--listen", listen], capture_output=True, text=True, check=False,
     )  # fmt: skip
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert said in done.stderr
     assert "Traceback" not in done.stderr
 

@@ -13,7 +13,7 @@ from starlette.routing import Route
 from tests.gateway.rig import Engine, Rig, StartRig, chat, eventually, model_route
 
 from modelyard.core.home import Home
-from modelyard.core.routes import ModelRoute, Policy, RouteSnapshot
+from modelyard.core.routes import ModelRoute, RouteSnapshot, ShadowRoute
 from modelyard.gateway.routes import Applied, RouteTable
 from modelyard.wire.feed import FeedUpdate, GatewayReport, RecordBatch, RecordReceipt
 
@@ -123,7 +123,9 @@ async def test_a_snapshot_that_can_not_be_enforced_changes_nothing(
     """Promise G14, as far as routes go: the old ones stay in force."""
     serving = await _serve(controller)
     rig: Rig = await start_rig(model_route([engines[0].url]), controller=controller.url)
-    controller.publish(2, model_route([], policy=Policy(balancing="prefix_affinity")))
+    shadowed = model_route([])
+    shadowed = msgspec.structs.replace(shadowed, shadow=ShadowRoute(slot="green", sample=0.5))
+    controller.publish(2, shadowed)
     await eventually(lambda: controller.reports, lambda reports: len(reports) > 1)
 
     assert await rig.metric("modelyard_gateway_routes_version") == 1

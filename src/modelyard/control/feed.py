@@ -71,24 +71,26 @@ class Feed:
 
     async def _poll(self, request: Request) -> Response:
         epoch = request.query_params.get("epoch", "")
+        keys_epoch = request.query_params.get("keys_epoch", epoch)
         routes = _number(request, "routes", int)
         keys = _number(request, "keys", int)
         wait_s = min(_number(request, "wait_s", float), MAX_WAIT_S)
         deadline = asyncio.get_running_loop().time() + wait_s
         while True:
             change = self._parts.publisher.next_change()
-            update = await self._update(epoch, routes, keys)
+            update = await self._update(epoch, routes, keys_epoch, keys)
             left_s = deadline - asyncio.get_running_loop().time()
             if update.routes or update.keys or update.keys_reset or left_s <= 0 or self._closing:
                 return _json(update)
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(change.wait(), left_s)
 
-    async def _update(self, epoch: str, routes: int, keys: int) -> FeedUpdate:
+    async def _update(self, epoch: str, routes: int, keys_epoch: str, keys: int) -> FeedUpdate:
         parts = self._parts
         same = epoch == parts.epoch
         last = await parts.ledger.write(parts.store.keys.last_seq)
-        reset = not same or keys > last
+        # A gateway that knows no keys yet has nothing to forget.
+        reset = (keys_epoch != parts.epoch and bool(keys_epoch or keys)) or keys > last
         after = 0 if reset else keys
         entries = await parts.ledger.write(parts.store.keys.after, after) if last > after else ()
         # The empty snapshot is version 0: a gateway of another epoch gets it too, and serves

@@ -3,6 +3,7 @@
     ModelyardError
     ├── CallerError               the request, the command or the file given is at fault
     │   ├── InvalidRequest        400
+    │   │   └── ContextOverflow   400  prompt and answer are longer than the context
     │   ├── InvalidConfig         400  a configuration or deployment file
     │   ├── Unauthenticated       401
     │   ├── Forbidden             403
@@ -65,6 +66,12 @@ class CallerError(ModelyardError):
 
 class InvalidRequest(CallerError):
     """The request can't be understood or holds a value that is not allowed."""
+
+
+class ContextOverflow(InvalidRequest):
+    """Prompt and answer don't fit into the model's context; the message has the numbers."""
+
+    code = "context_length_exceeded"
 
 
 class InvalidConfig(CallerError):
@@ -147,6 +154,9 @@ class LimitExceeded(CallerError):
     status = 429
     type = "rate_limit_error"
     code = "rate_limit_exceeded"
+
+    limit: str = ""
+    """Which one, as `kind:scope`."""
 
 
 class ClientLeft(ModelyardError):

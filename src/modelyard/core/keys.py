@@ -47,6 +47,9 @@ class KeyPut(msgspec.Struct, frozen=True, kw_only=True, tag="key_put"):
     limits: tuple[Limit, ...] = ()
     priority: Priority = "normal"
     expires_at: float | None = None
+    former_sha256: str | None = None
+    """The secret before the last rotation, which is still taken until `former_until`."""
+    former_until: float | None = None
 
 
 class KeyRevoked(msgspec.Struct, frozen=True, kw_only=True, tag="key_revoked"):

@@ -83,6 +83,32 @@ ROUTES_VERSION = Metric(
     kind="gauge",
     help="Version of the route snapshot that is applied.",
 )
+CACHE_RESULTS = Metric(
+    name="modelyard_cache_requests",
+    kind="counter",
+    help="Requests of models with a cache: hit, miss, joined another in flight, bypass.",
+    labels=("model", "result"),
+)
+CACHE_BYTES = Metric(
+    name="modelyard_cache_bytes", kind="gauge", help="Memory that kept answers take."
+)
+LIMITED = Metric(
+    name="modelyard_limited_requests",
+    kind="counter",
+    help="Requests refused by a limit of their key, tenant or model.",
+    labels=("model",),
+)
+WAITING = Metric(
+    name="modelyard_requests_waiting",
+    kind="gauge",
+    help="Requests in line for a replica that takes them.",
+)
+REPLICA_AVAILABLE = Metric(
+    name="modelyard_replica_available",
+    kind="gauge",
+    help="1 while a replica is asked, 0 while its breaker keeps requests from it.",
+    labels=("model", "slot", "replica"),
+)
 RECORDS_WAITING = Metric(
     name="modelyard_gateway_records_waiting",
     kind="gauge",

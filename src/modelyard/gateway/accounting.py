@@ -7,12 +7,20 @@ from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
 from modelyard.core import metrics
-from modelyard.core.records import Outcome, RequestRecord
+from modelyard.core.errors import LimitExceeded
+from modelyard.core.records import CacheResult, Outcome, RequestRecord
+from modelyard.gateway.cache import AnswerCache
 from modelyard.gateway.calls import Call
+from modelyard.gateway.estimates import Estimates
+from modelyard.gateway.explanations import Explanations
+from modelyard.gateway.placing import Place
 from modelyard.gateway.routes import RouteTable
-from modelyard.gateway.spool import RecordSpool
+from modelyard.gateway.spool import RecordSink
+from modelyard.gateway.waiting import WaitingRoom
 from modelyard.observe.prometheus import counter, gauge, histogram
 
+SHARED: frozenset[CacheResult] = frozenset({"hit", "joined"})
+"""Answers that no replica made for this request."""
 UNKNOWN = "unknown"
 """Label of requests whose model is not one of ours: what clients invent must not become labels."""
 
@@ -20,9 +28,20 @@ UNKNOWN = "unknown"
 class Accounting:
     """Counts requests from acceptance to their one outcome."""
 
-    def __init__(self, gateway: str, routes: RouteTable, spool: RecordSpool) -> None:
+    def __init__(
+        self,
+        gateway: str,
+        routes: RouteTable,
+        books: RecordSink,
+        estimates: Estimates,
+        explanations: Explanations,
+        cache: AnswerCache,
+        room: WaitingRoom[Place],
+    ) -> None:
         self._gateway = gateway
-        self._spool = spool
+        self._books = books
+        self._estimates = estimates
+        self._explanations = explanations
         self._count = 0
         self.open: set[Call] = set()
         """Calls that have not ended (promise G3: empty when nothing is under way)."""
@@ -38,8 +57,12 @@ class Accounting:
         gauge(metrics.REQUESTS_IN_FLIGHT, make).set_function(lambda: len(self.open))
         gauge(metrics.CONNECTIONS, make).set_function(lambda: self.connections)
         gauge(metrics.ROUTES_VERSION, make).set_function(lambda: routes.applied.version)
-        gauge(metrics.RECORDS_WAITING, make).set_function(lambda: spool.waiting)
-        gauge(metrics.RECORDS_DROPPED, make).set_function(lambda: spool.dropped)
+        gauge(metrics.RECORDS_WAITING, make).set_function(lambda: books.waiting)
+        gauge(metrics.RECORDS_DROPPED, make).set_function(lambda: books.dropped)
+        gauge(metrics.WAITING, make).set_function(lambda: room.waiting)
+        gauge(metrics.CACHE_BYTES, make).set_function(lambda: cache.size_bytes)
+        self._cached = counter(metrics.CACHE_RESULTS, make)
+        self._limited = counter(metrics.LIMITED, make)
         make.register(_ReplicaCollector(routes))
 
     def begin(self) -> Call:
@@ -50,10 +73,13 @@ class Accounting:
         return call
 
     def finish(self, call: Call, outcome: Outcome, status: int, error_code: str | None) -> None:
-        """End a request: called once for every `begin`."""
+        """End a request: called once for every `begin`. What it reserved is settled here."""
         self.open.remove(call)
         record = self._record(call, outcome, status, error_code)
-        self._spool.put(record)
+        _settle(call, record)
+        self._learn(call, record)
+        self._books.put(record)
+        self._explanations.keep(record, call.trail)
         self._measure(record)
 
     @property
@@ -70,8 +96,7 @@ class Accounting:
     ) -> RequestRecord:
         e2e_s = time.monotonic() - call.received
         usage = call.usage
-        counted = usage is None and call.events > 0
-        completion = usage.completion_tokens if usage is not None else None
+        tokens = self._tokens_of(call, outcome)
         return RequestRecord(
             request_id=call.request_id,
             gateway=self._gateway,
@@ -81,6 +106,8 @@ class Accounting:
             outcome=outcome,
             status=status,
             error_code=error_code,
+            tenant=call.key.tenant if call.key is not None else None,
+            key_id=call.key.key_id if call.key is not None else None,
             model=call.model,
             deployment=call.route.deployment if call.route else None,
             slot=call.slot.slot if call.slot else None,
@@ -89,29 +116,72 @@ class Accounting:
             replica=call.replica.route.id if call.replica else None,
             attempts=tuple(call.attempts),
             cache=call.cache,
+            queue_s=call.queue_s,
             ttft_s=None if call.first_byte is None else call.first_byte - call.received,
             itl_mean_s=_mean_gap_s(call),
             itl_max_s=call.gap_max_s if call.events > 1 else None,
             e2e_s=e2e_s,
             request_bytes=call.request_bytes,
             response_bytes=call.response_bytes,
-            prompt_tokens=usage.prompt_tokens if usage is not None else None,
-            completion_tokens=call.events if counted else completion,
-            tokens_estimated=counted,
+            prompt_tokens=tokens[0],
+            completion_tokens=tokens[1],
+            tokens_estimated=tokens[2],
             cached_tokens=usage.cached_tokens if usage is not None else None,
             finish_reason=call.finish_reason,
+            limits=call.limits,
             trace_id=call.trace_parent[3:35].decode() or None,
         )
 
+    def _tokens_of(self, call: Call, outcome: Outcome) -> tuple[int | None, int | None, bool]:
+        """Tokens of prompt and answer, and whether they are not the engine's own count.
+
+        Of an answer that was not waited for, or broke off, what was made so far counts: by its
+        events when it was streamed, else by the time that it took (promise G2).
+        """
+        usage = call.usage
+        if usage is not None:
+            return usage.prompt_tokens, usage.completion_tokens, False
+        if call.shares or call.model is None or call.view is None or not call.attempts:
+            return None, None, False
+        last = call.attempts[-1]
+        if call.events == 0 and (outcome != "cancelled" or last.outcome != "cancelled"):
+            return None, None, False
+        estimate = self._estimates.of(call.model)
+        made = call.events
+        if made == 0 and not call.stream:
+            made = estimate.completion_tokens(last.duration_s) * call.view.answers
+            wanted = call.view.wanted_tokens
+            made = made if wanted is None else min(made, wanted * call.view.answers)
+        return estimate.prompt_tokens(call.view.prompt_bytes), made, True
+
+    def _learn(self, call: Call, record: RequestRecord) -> None:
+        """What the next requests of the model are estimated by."""
+        usage = call.usage
+        if usage is None or call.shares or call.model is None or call.view is None:
+            return
+        estimate = self._estimates.of(call.model)
+        estimate.learn_prompt(call.view.prompt_bytes, usage.prompt_tokens or 0)
+        if record.outcome == "completed" and call.attempts:
+            answers = call.view.answers
+            estimate.learn_speed(
+                (usage.completion_tokens or 0) // answers, call.attempts[-1].duration_s
+            )
+
     def _measure(self, record: RequestRecord) -> None:
         model = record.model or UNKNOWN
+        if record.cache != "off":
+            self._cached.labels(model, record.cache).inc()
+        if record.error_code == LimitExceeded.code and record.status == LimitExceeded.status:
+            self._limited.labels(model).inc()
         operation = record.operation or UNKNOWN
         self._requests.labels(model, operation, record.outcome, str(record.status)).inc()
         for attempt in record.attempts:
             self._attempts.labels(model, attempt.outcome).inc()
-        if record.prompt_tokens:
+        if record.cache in SHARED:
+            pass  # made once, counted once
+        elif record.prompt_tokens:
             self._tokens.labels(model, "input").inc(record.prompt_tokens)
-        if record.completion_tokens:
+        if record.completion_tokens and record.cache not in SHARED:
             self._tokens.labels(model, "output").inc(record.completion_tokens)
         if record.outcome != "completed":
             return
@@ -120,6 +190,18 @@ class Accounting:
             self._first.labels(model, operation).observe(record.ttft_s)
         if record.itl_mean_s is not None:
             self._per_token.labels(model, operation).observe(record.itl_mean_s)
+
+
+def _settle(call: Call, record: RequestRecord) -> None:
+    """Give back what was reserved and not used, once."""
+    reservation, call.reservation = call.reservation, None
+    if reservation is None:
+        return
+    if not call.attempts and not call.shares:
+        reservation.cancel()
+        return
+    used = 0 if call.shares else (record.prompt_tokens or 0) + (record.completion_tokens or 0)
+    reservation.settle(used)
 
 
 def _mean_gap_s(call: Call) -> float | None:
@@ -135,10 +217,13 @@ class _ReplicaCollector:
         self._routes = routes
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        metric = metrics.REPLICA_IN_FLIGHT
-        family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
-        for replica in self._routes.replicas:
-            family.add_metric(
-                [replica.model, replica.slot.slot, replica.route.id], replica.in_flight
-            )
-        yield family
+        now = time.monotonic()
+        for metric, read in (
+            (metrics.REPLICA_IN_FLIGHT, lambda replica: replica.in_flight),
+            (metrics.REPLICA_AVAILABLE, lambda replica: int(replica.circuit.takes(now))),
+        ):
+            family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
+            for replica in self._routes.replicas:
+                labels = [replica.model, replica.slot.slot, replica.route.id]
+                family.add_metric(labels, read(replica))
+            yield family

@@ -1,18 +1,50 @@
-"""Whether a request is let in: read, checked, matched with a route; no replica is asked."""
+"""Whether a request is let in: who asks, for what, within which limits; no replica is asked."""
 
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
 
-from modelyard.core.errors import InvalidRequest, NotFound, PayloadTooLarge, Unavailable
+from modelyard.core.errors import (
+    Forbidden,
+    InvalidRequest,
+    LimitExceeded,
+    NotFound,
+    PayloadTooLarge,
+    Unavailable,
+)
+from modelyard.core.keys import KeyPut
+from modelyard.core.limits import OF_TOKENS
 from modelyard.core.routes import ModelRoute, Operation
-from modelyard.gateway.calls import Call
+from modelyard.gateway.calls import PATHS, Call, trace_parent
+from modelyard.gateway.estimates import Estimates
+from modelyard.gateway.keys import KeyTable
+from modelyard.gateway.limits import LimitBook
+from modelyard.gateway.request import Request
 from modelyard.gateway.routes import RouteTable
-from modelyard.gateway.spool import RecordSpool
-from modelyard.wire.openai import MAX_TOKENS, RequestView, ask_for_usage, not_valid, read_request
+from modelyard.wire.openai import (
+    MAX_TOKENS,
+    RequestView,
+    ask_for_usage,
+    not_valid,
+    read_request,
+    with_bound,
+)
 
 STREAMED_USAGE: frozenset[Operation] = frozenset({"chat", "completions"})
 """Operations whose streams state usage when asked to by `stream_options`."""
+BOUNDED: frozenset[Operation] = frozenset({"chat", "completions", "responses", "messages"})
+"""Operations whose answers have a length that can be bounded."""
+DEFAULT_ANSWER_TOKENS = 4096
+"""Under a limit of tokens, the most that an answer may have when neither the request nor the
+policy (`max_completion_tokens`) says: what is not bounded can't be reserved."""
+
+
+class Books(Protocol):
+    """What keeps the records."""
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a new request must be refused because its record could not be kept."""
 
 
 class GenerateRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -38,66 +70,147 @@ T = TypeVar("T")
 class Admission:
     """Checks that cost nothing to a replica. The errors raised are the caller's fault."""
 
-    def __init__(self, routes: RouteTable, spool: RecordSpool) -> None:
+    def __init__(
+        self,
+        routes: RouteTable,
+        keys: KeyTable,
+        book: LimitBook,
+        estimates: Estimates,
+        books: Books,
+    ) -> None:
         self._routes = routes
-        self._spool = spool
+        self._keys = keys
+        self._book = book
+        self._estimates = estimates
+        self._books = books
 
-    def admit(self, call: Call, operation: Operation, body: bytes) -> None:
+    def admit(self, call: Call, request: Request) -> None:
         """Fill `call` from an OpenAI-form request, or raise."""
-        call.operation = operation
-        call.request_bytes = len(body)
-        self._keep_books()
-        view = read_request(operation, body)
-        route = self.route(view.model)
-        self._accept(call, route, body)
+        call.operation = operation = PATHS[request.path]
+        call.request_bytes = len(request.body)
+        self._greet(call, request)
+        view = read_request(operation, request.body)
+        route = self.route(view.model, call.key)
         call.stream = bool(view.stream)
+        self._accept(call, route, view, request.body)
         if call.stream and operation in STREAMED_USAGE and not _wants_usage(view):
             call.hides_usage = True
-            call.body = ask_for_usage(view, body)
+            call.body = ask_for_usage(view, call.body)
 
-    def admit_generate(self, call: Call, request: GenerateRequest) -> None:
+    def admit_generate(self, call: Call, request: Request, asked: GenerateRequest) -> None:
         """Fill `call` from a simple request, turned into the OpenAI form that its model takes."""
-        self._keep_books()
-        route = self.route(request.model_name)
-        _check_ranges(request)
-        chat = not request.raw and all(slot.chat_template for slot in route.slots)
-        fields: dict[str, object] = {"model": route.name, "max_tokens": request.max_length}
-        if request.temperature is not None:
-            fields["temperature"] = request.temperature
-        if request.top_p is not None:
-            fields["top_p"] = request.top_p
+        self._greet(call, request)
+        route = self.route(asked.model_name, call.key)
+        _check_ranges(asked)
+        chat = not asked.raw and all(slot.chat_template for slot in route.slots)
+        fields: dict[str, object] = {"model": route.name, "max_tokens": asked.max_length}
+        if asked.temperature is not None:
+            fields["temperature"] = asked.temperature
+        if asked.top_p is not None:
+            fields["top_p"] = asked.top_p
         if chat:
-            fields["messages"] = [{"role": "user", "content": request.prompt}]
+            fields["messages"] = [{"role": "user", "content": asked.prompt}]
         else:
-            fields["prompt"] = request.prompt
+            fields["prompt"] = asked.prompt
         call.operation = "chat" if chat else "completions"
         body = msgspec.json.encode(fields)
         call.request_bytes = call.request_bytes or len(body)
-        self._accept(call, route, body)
+        self._accept(call, route, read_request(call.operation, body), body)
 
-    def route(self, name: str | None) -> ModelRoute:
-        """The route of a public name; of the default where none is named. Raises NotFound."""
-        known = ", ".join(self._routes.names) or "none is deployed"
+    def who(self, request: Request) -> KeyPut | None:
+        """The key that a request shows; None where none is needed. Raises Unauthenticated."""
+        return self._keys.who(request)
+
+    def allowed(self, key: KeyPut | None) -> list[ModelRoute]:
+        """The models that a key may ask."""
+        return [route for route in self._routes.models if _may_ask(key, route.name)]
+
+    def route(self, name: str | None, key: KeyPut | None) -> ModelRoute:
+        """The route of a public name; of the default where none is named.
+
+        Raises NotFound, which names those that the key may ask, and Forbidden.
+        """
         if name is None or name == "default":
             named = self._routes.model("default") if name else None
-            route = named or self._routes.default
-            if route is None:
+            found = named or self._routes.default
+            if found is None:
                 raise NotFound(
-                    f"no model is named, and none is the default (models: {known})",
+                    f"no model is named, and none is the default ({self._known(key)})",
                     next_step="name one, or mark one with: modelyard deploy NAME --default",
                     param="model",
                 )
-            return route
-        found = self._routes.model(name)
-        if found is None:
-            raise NotFound(
-                f"the model {name[:200]!r} does not exist (models: {known})",
-                next_step="name one of these, or deploy it with: modelyard deploy NAME:VERSION",
+        else:
+            found = self._routes.model(name)
+            if found is None:
+                raise NotFound(
+                    f"the model {name[:200]!r} does not exist ({self._known(key)})",
+                    next_step="name one of these, or deploy it with: modelyard deploy NAME:VERSION",
+                    param="model",
+                )
+        if not _may_ask(key, found.name):
+            raise Forbidden(
+                f"this key may not ask the model {found.name!r} ({self._known(key)})",
+                next_step="ask one of these, or have the key changed",
                 param="model",
             )
         return found
 
-    def _accept(self, call: Call, route: ModelRoute, body: bytes) -> None:
+    def enter_fallback(self, call: Call, name: str) -> bool:
+        """Let the call go on with another model; False when its key may not ask that one."""
+        route = self._routes.model(name)
+        if route is None or not _may_ask(call.key, name):
+            return False
+        if call.reservation is not None:
+            call.reservation.cancel()
+            call.reservation = None
+        call.route = route
+        call.model = name
+        return True
+
+    def reserve(self, call: Call) -> None:
+        """Hold what the call will use of every limit it falls under; raises LimitExceeded."""
+        route, view = call.route, call.view
+        if route is None or view is None or call.operation is None:
+            raise ValueError("the call was not admitted")
+        bounds = self._keys.ring.bounds(call.key, route.name)
+        call.limits = tuple(dict.fromkeys(bound.shown for bound in bounds))
+        counts_tokens = any(bound.kind in OF_TOKENS for bound in bounds)
+        cap = route.policy.max_completion_tokens
+        if counts_tokens and cap is None and view.wanted_tokens is None:
+            cap = DEFAULT_ANSWER_TOKENS
+        wanted = view.wanted_tokens
+        if cap is not None and call.operation in BOUNDED and (wanted is None or wanted > cap):
+            call.body = with_bound(view, call.operation, call.body, cap)
+            wanted = cap
+        if not bounds:
+            return
+        answer = (wanted or 0) * view.answers if call.operation in BOUNDED else 0
+        prompt = self._estimates.of(route.name).prompt_tokens(view.prompt_bytes)
+        try:
+            call.reservation = self._book.reserve(bounds, prompt + answer if counts_tokens else 0)
+        except LimitExceeded as error:
+            call.trail.append(("limit", (error.limit, error.message)))
+            raise
+        call.trail.append(("reserved", (call.limits, prompt, answer)))
+
+    def _greet(self, call: Call, request: Request) -> None:
+        """Who it is, and what else its head says."""
+        call.key = self._keys.who(request)
+        headers = request.headers
+        call.trace_parent = trace_parent(headers.get(b"traceparent", b""))
+        call.cache_control = headers.get(b"cache-control", b"").lower()
+        call.opted_in = headers.get(b"x-modelyard-cache", b"") == b"allow"
+        session = headers.get(b"x-session-id")
+        if session is not None:
+            call.session = session[:200].decode("latin-1")
+        if self._books.refuses:
+            raise Unavailable(
+                "the gateway can't record requests: its spool is full",
+                next_step="bring the controller back, or set the records policy to 'drop'",
+                retry_after_s=5.0,
+            )
+
+    def _accept(self, call: Call, route: ModelRoute, view: RequestView, body: bytes) -> None:
         if len(body) > route.policy.max_body_bytes:
             raise PayloadTooLarge(
                 f"the request's body is over {route.policy.max_body_bytes} bytes, "
@@ -105,15 +218,16 @@ class Admission:
             )
         call.route = route
         call.model = route.name
+        call.view = view
         call.body = body
 
-    def _keep_books(self) -> None:
-        if self._spool.refuses:
-            raise Unavailable(
-                "the gateway can't record requests: its spool is full",
-                next_step="bring the controller back, or set the records policy to 'drop'",
-                retry_after_s=5.0,
-            )
+    def _known(self, key: KeyPut | None) -> str:
+        names = ", ".join(route.name for route in self.allowed(key))
+        return f"models: {names or 'none'}"
+
+
+def _may_ask(key: KeyPut | None, model: str) -> bool:
+    return key is None or key.models is None or model in key.models
 
 
 def read_generate(body: bytes) -> GenerateRequest:

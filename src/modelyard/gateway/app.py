@@ -6,6 +6,7 @@ import logging
 import math
 import time
 from collections.abc import Awaitable, Callable
+from urllib.parse import unquote
 
 import msgspec
 
@@ -13,28 +14,32 @@ from modelyard.core.errors import (
     CallerError,
     ClientLeft,
     InvalidRequest,
+    LimitExceeded,
     MethodNotAllowed,
     ModelyardError,
     NotFound,
+    Unauthenticated,
     Unavailable,
     Unsupported,
     UpstreamError,
 )
 from modelyard.core.records import Outcome
+from modelyard.core.routes import ModelRoute
 from modelyard.gateway.accounting import Accounting
+from modelyard.gateway.admin import PREFIX, Admin
 from modelyard.gateway.admission import (
     Admission,
     GenerateRequest,
     read_batch,
     read_generate,
 )
-from modelyard.gateway.calls import PATHS, Answer, Call, trace_parent
+from modelyard.gateway.calls import PATHS, Answer, Call
 from modelyard.gateway.connection import Connection
 from modelyard.gateway.dispatch import Dispatcher
-from modelyard.gateway.follower import Follower
 from modelyard.gateway.relay import brief
 from modelyard.gateway.request import Request
 from modelyard.gateway.routes import RouteTable
+from modelyard.gateway.standing import Standing
 from modelyard.wire import sse
 from modelyard.wire.http import Header
 from modelyard.wire.openai import error_body, read_text
@@ -55,17 +60,19 @@ class Gateway:
         admission: Admission,
         dispatcher: Dispatcher,
         accounting: Accounting,
-        follower: Follower,
+        standing: Standing,
+        admin: Admin,
     ) -> None:
         self._routes = routes
         self._admission = admission
         self._dispatcher = dispatcher
         self._accounting = accounting
-        self._follower = follower
-        self._pages: dict[str, Callable[[], tuple[int, Header, bytes]]] = {
+        self._standing = standing
+        self._admin = admin
+        self._pages: dict[str, Callable[[Request], tuple[int, Header, bytes]]] = {
             "/health": self._health,
             "/ready": self._ready,
-            "/metrics": lambda: (200, _TEXT, accounting.exposition()),
+            "/metrics": lambda _request: (200, _TEXT, accounting.exposition()),
             "/v1/models": self._models,
         }
         self._calls: dict[str, Callable[[Request, Connection], Awaitable[None]]] = {
@@ -82,7 +89,7 @@ class Gateway:
         self.connections.add(connection)
         self._quiet.clear()
         self._accounting.connections += 1
-        if self._follower.draining:
+        if self._standing.draining:
             connection.closing_after = True
 
     def closed(self, connection: Connection) -> None:
@@ -103,10 +110,9 @@ class Gateway:
         page = self._pages.get(request.path)
         serve = self._calls.get(request.path)
         if page is None and serve is None:
-            _tell(connection, self._unknown(request.path))
+            self._other(request, connection)
         elif page is not None and request.method in ("GET", "HEAD"):
-            status, content_type, body = page()
-            connection.send(status, (content_type,), body)
+            self._page(page, request, connection)
         elif serve is not None and request.method == "POST":
             try:
                 await serve(request, connection)
@@ -116,6 +122,35 @@ class Gateway:
             error, allow = _wrong_method(request, b"GET, HEAD" if page else b"POST")
             connection.send(error.status, (_JSON, allow), error_body(error))
 
+    def _page(
+        self,
+        page: Callable[[Request], tuple[int, Header, bytes]],
+        request: Request,
+        connection: Connection,
+    ) -> None:
+        try:
+            status, content_type, body = page(request)
+        except ModelyardError as error:
+            _tell(connection, error)
+        else:
+            connection.send(status, (content_type,), body)
+
+    def _other(self, request: Request, connection: Connection) -> None:
+        """The admin routes, the page of one model, and what is not there."""
+        try:
+            if request.path.startswith(PREFIX):
+                body = self._admin.answer(request, connection.peer)
+            elif request.path.startswith("/v1/models/") and request.method in ("GET", "HEAD"):
+                name = unquote(request.path.removeprefix("/v1/models/"))
+                key = self._admission.who(request)
+                body = msgspec.json.encode(_model_page(self._admission.route(name, key)))
+            else:
+                raise self._unknown(request.path)
+        except ModelyardError as error:
+            _tell(connection, error)
+        else:
+            connection.send(200, (_JSON,), body)
+
     def _unknown(self, path: str) -> NotFound:
         return NotFound(
             f"there is nothing at {path[:200]!r}",
@@ -124,45 +159,36 @@ class Gateway:
 
     # --- pages that cost nothing -----------------------------------------------------------------
 
-    def _health(self) -> tuple[int, Header, bytes]:
+    def _health(self, _request: Request) -> tuple[int, Header, bytes]:
+        standing = self._standing
         body = {
             "status": "ok",
-            "draining": self._follower.draining,
-            "controller": "connected" if self._follower.connected else "away",
+            "draining": standing.draining,
+            standing.source: "connected" if standing.connected else "away",
             "routes_version": self._routes.applied.version,
             "models": len(self._routes.names),
         }
+        if standing.source == "file":
+            body["file"] = "refused" if standing.problem else "applied"
         return 200, _JSON, msgspec.json.encode(body)
 
-    def _ready(self) -> tuple[int, Header, bytes]:
-        if self._follower.draining:
+    def _ready(self, _request: Request) -> tuple[int, Header, bytes]:
+        if self._standing.draining:
             return 503, _JSON, b'{"status":"draining"}'
-        if not self._follower.has_routes:
+        if not self._standing.has_routes:
             return 503, _JSON, b'{"status":"waiting for routes from the controller"}'
         return 200, _JSON, b'{"status":"ready"}'
 
-    def _models(self) -> tuple[int, Header, bytes]:
-        models = [
-            {
-                "id": model.name,
-                "object": "model",
-                "created": model.created_at,
-                "owned_by": "modelyard",
-                "versions": [
-                    {"version": slot.version, "digest": slot.digest, "weight": slot.weight}
-                    for slot in model.slots
-                ],
-            }
-            for model in self._routes.models
-        ]
+    def _models(self, request: Request) -> tuple[int, Header, bytes]:
+        key = self._admission.who(request)
+        models = [_model_page(model) for model in self._admission.allowed(key)]
         return 200, _JSON, msgspec.json.encode({"object": "list", "data": models})
 
     # --- requests that are counted ---------------------------------------------------------------
 
     async def _openai(self, request: Request, connection: Connection) -> None:
         async def work(call: Call) -> Answer | None:
-            self._admission.admit(call, PATHS[request.path], request.body)
-            call.trace_parent = trace_parent(request.headers.get(b"traceparent", b""))
+            self._admission.admit(call, request)
             return await self._dispatcher.run(call, connection)
 
         call = self._accounting.begin()
@@ -176,7 +202,9 @@ class Gateway:
     async def _generate(self, request: Request, connection: Connection) -> None:
         call = self._accounting.begin()
         call.request_bytes = len(request.body)
-        answer = await self._generate_one(call, connection, lambda: read_generate(request.body))
+        answer = await self._generate_one(
+            call, connection, request, lambda: read_generate(request.body)
+        )
         if isinstance(answer, ModelyardError):
             _tell(connection, answer, call)
         else:
@@ -185,8 +213,9 @@ class Gateway:
     async def _batch_generate(self, request: Request, connection: Connection) -> None:
         """Answer a list of simple requests, in the order asked; one that fails holds its error."""
         try:
+            self._admission.who(request)
             items = read_batch(request.body)
-        except InvalidRequest as error:
+        except (InvalidRequest, Unauthenticated) as error:
             call = self._accounting.begin()
             call.request_bytes = len(request.body)
             self._accounting.finish(call, "rejected", error.status, error.code)
@@ -197,7 +226,7 @@ class Gateway:
         async def one(item: GenerateRequest) -> msgspec.Raw:
             async with gate:
                 call = self._accounting.begin()
-                answer = await self._generate_one(call, connection, lambda: item)
+                answer = await self._generate_one(call, connection, request, lambda: item)
             if isinstance(answer, ModelyardError):
                 return msgspec.Raw(error_body(answer))
             return msgspec.Raw(answer)
@@ -208,10 +237,14 @@ class Gateway:
         connection.send(200, (_JSON,), body)
 
     async def _generate_one(
-        self, call: Call, connection: Connection, read: Callable[[], GenerateRequest]
+        self,
+        call: Call,
+        connection: Connection,
+        request: Request,
+        read: Callable[[], GenerateRequest],
     ) -> "bytes | ModelyardError":
         async def work(call: Call) -> Answer | None:
-            self._admission.admit_generate(call, read())
+            self._admission.admit_generate(call, request, read())
             return _simple(call, await self._dispatcher.run(call, connection))
 
         answer = await self._settle(call, connection, work)
@@ -248,6 +281,19 @@ class Gateway:
                 call.sent(len(answer.body), time.monotonic())
             self._accounting.finish(call, "completed", 200, None)
         return answer
+
+
+def _model_page(model: ModelRoute) -> dict[str, object]:
+    return {
+        "id": model.name,
+        "object": "model",
+        "created": model.created_at,
+        "owned_by": "modelyard",
+        "versions": [
+            {"version": slot.version, "digest": slot.digest, "weight": slot.weight}
+            for slot in model.slots
+        ],
+    }
 
 
 class GenerateAnswer(msgspec.Struct, frozen=True):
@@ -287,6 +333,8 @@ def _tell(connection: Connection, error: ModelyardError, call: Call | None = Non
     headers: list[Header] = [_JSON]
     if call is not None:
         headers.extend(call.headers())
+    if isinstance(error, LimitExceeded) and error.limit:
+        headers.append((b"x-modelyard-limit", error.limit.encode()))
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
     connection.send(error.status, headers, error_body(error))

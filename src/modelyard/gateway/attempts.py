@@ -1,4 +1,4 @@
-"""Choose a replica, send, and try another while nothing has reached the client."""
+"""One slot asked: choose a replica, send, and try another while nothing has reached the client."""
 
 import asyncio
 import random
@@ -8,20 +8,19 @@ import msgspec
 
 from modelyard.core.errors import (
     ModelyardError,
-    NoReplica,
     Unavailable,
-    Unsupported,
     UpstreamCut,
     UpstreamError,
     UpstreamTimeout,
     UpstreamUnreachable,
 )
+from modelyard.core.health import SIGNALS, Signal
 from modelyard.core.records import AttemptOutcome
 from modelyard.core.retries import Failure, RetryBudget, decide
-from modelyard.core.routes import ModelRoute, ReplicaRoute, SlotRoute
-from modelyard.core.routing import Load, choose, choose_slot
+from modelyard.core.routes import ModelRoute, SlotRoute
 from modelyard.gateway.calls import TARGETS, Answer, Call
-from modelyard.gateway.connection import Connection
+from modelyard.gateway.outlet import Outlet
+from modelyard.gateway.placing import Place, Placer
 from modelyard.gateway.relay import MARKED_END, AnswerGatherer, StreamRelay, brief, note_answer
 from modelyard.gateway.routes import LiveReplica, RouteTable
 from modelyard.gateway.upstream import Exchange
@@ -31,6 +30,9 @@ from modelyard.wire.openai import read_answer, with_fields
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
 DAY_S = 86400.0
 BUSY = frozenset({429, 503})
+OUR_FAULT = frozenset({401, 403})
+_ASIDE_S = 1.0
+"""For a 429 that does not say for how long."""
 
 
 class BadStatus(UpstreamError):
@@ -42,29 +44,31 @@ class BadStatus(UpstreamError):
         self.retry_after_s = min(float(retry_after), DAY_S) if retry_after.isdigit() else None
 
 
-class Dispatcher:
-    """Brings a call to an answer, or raises what the client is told."""
+class Attempts:
+    """Brings a call to an answer of one slot, or raises what the client is told."""
 
-    def __init__(self, routes: RouteTable, draws: random.Random) -> None:
+    def __init__(self, routes: RouteTable, placer: Placer, draws: random.Random) -> None:
         self._routes = routes
+        self._placer = placer
         self._draws = draws
         self._budget = RetryBudget()
 
-    async def run(self, call: Call, client: Connection) -> Answer | None:
+    async def run(
+        self, call: Call, route: ModelRoute, slot: SlotRoute, client: Outlet
+    ) -> Answer | None:
         """Return the whole answer, or None when it was streamed to the client.
 
         The retry loop ends with the first byte sent to the client (promise G5).
         """
-        route = call.route
-        if route is None:
-            raise ValueError("the call was not admitted")
         self._budget.request(call.received)
         tried: set[str] = set()
         while True:
-            choice = self._choose(call, route, tried)
-            tried.add(choice[0].route.id)
+            place = await self._placer.place(call, route, slot, tried)
+            call.slot = slot
+            call.replica = place[0]
+            tried.add(place[0].route.id)
             try:
-                return await self._attempt(call, route, choice, client)
+                return await self._attempt(call, route, place, client)
             except UpstreamError as error:
                 # A failure in mid-stream must not use up what the budget has for others.
                 delay = None if client.head_sent else self._retry_delay(call, route, error, tried)
@@ -72,47 +76,18 @@ class Dispatcher:
                     raise _told(error) from None
             await asyncio.sleep(delay)
 
-    def _choose(self, call: Call, route: ModelRoute, tried: set[str]) -> tuple[LiveReplica, str]:
-        # A retry may leave its slot only if the slot has nobody else: the version stays the same.
-        slot = call.slot if tried else choose_slot(route, draw=self._draws.random())
-        if slot is None:
-            raise NoReplica(
-                f"no replica of {route.name!r} is ready",
-                next_step="try again; `modelyard status` shows what is starting",
-                retry_after_s=1.0,
-            )
-        if call.operation not in slot.operations:
-            raise Unsupported(
-                f"{call.operation} is not done by the engine behind {route.name!r}",
-                next_step=f"it does: {', '.join(slot.operations)}",
-            )
-        replicas = [live for live in self._routes.live(slot) if live.route.id not in tried]
-        loads = [
-            Load(live.in_flight, live.route.weight, live.route.max_concurrency) for live in replicas
-        ]
-        balancing = route.policy.balancing
-        # A retry takes no turn: else the one that failed would get the next request's first try.
-        turn = self._routes.next_turn(route.name) if not tried else len(tried)
-        index, reason = choose(loads, balancing, draw=self._draws.random(), turn=turn)
-        if index is None:
-            raise NoReplica(
-                f"every replica of {route.name!r} is busy or out",
-                next_step="try again",
-                retry_after_s=1.0,
-            )
-        call.slot = slot
-        call.replica = replicas[index]
-        return replicas[index], f"retry:{reason}" if tried else reason
-
     def _retry_delay(
         self, call: Call, route: ModelRoute, error: UpstreamError, tried: set[str]
     ) -> float | None:
         now = time.monotonic()
         policy = route.policy.retries
+        replicas = () if call.slot is None else self._routes.live(call.slot)
         failure = Failure(
             outcome=outcome_of(error),
             attempt=len(tried),
-            untried=sum(replica.id not in tried for replica in _replicas(call.slot)),
+            untried=sum(
+                live.route.id not in tried and live.circuit.takes(now) for live in replicas
+            ),
             left_s=call.received + route.policy.timeouts.total_s - now,
         )
         delay = decide(
@@ -121,18 +96,21 @@ class Dispatcher:
             budget_allows=self._budget.allows(policy, now),
             draw=self._draws.random(),
         )
+        call.trail.append(("retry", (failure, delay)))
         if delay is not None:
             self._budget.retry(now)
         return delay
 
     async def _attempt(
-        self, call: Call, route: ModelRoute, choice: tuple[LiveReplica, str], client: Connection
+        self, call: Call, route: ModelRoute, place: Place, client: Outlet
     ) -> Answer | None:
-        replica, reason = choice
+        replica, reason = place
         begun = time.monotonic()
         call.begin_attempt()
         outcome: AttemptOutcome = "cancelled"
         exchange: Exchange | None = None
+        slow = False
+        replica.circuit.begin(begun)
         try:
             with replica:
                 try:
@@ -145,10 +123,18 @@ class Dispatcher:
             return answer
         except UpstreamError as error:
             outcome = outcome_of(error)
+            slow = exchange is not None and exchange.overran
+            if error.retry_after_s is not None or outcome == "busy":
+                replica.circuit.put_aside(error.retry_after_s or _ASIDE_S, time.monotonic())
             raise
         finally:
             status = exchange.status if exchange is not None and exchange.head_seen else None
             call.attempted(replica, begun, outcome, (reason, status))
+            # A long answer that ran out of the request's time is not the replica's failure.
+            judged = "cancelled" if slow else outcome
+            replica.circuit.end(judged, route.policy.breaking, time.monotonic())
+            if SIGNALS.get(judged) is Signal.FAILED:
+                self._placer.take_out_outliers(replica.slot, route.policy)
 
     async def _send(self, call: Call, route: ModelRoute, replica: LiveReplica) -> Exchange:
         """Send the request and wait for the head; a kept connection gone stale is replaced once."""
@@ -156,7 +142,7 @@ class Dispatcher:
         as_stream = call.stream or _asked_as_stream(call, replica)
         if not as_stream:  # its first byte is its last: there is no first token to wait for
             timeouts = msgspec.structs.replace(timeouts, first_token_s=timeouts.total_s)
-        payload = _payload(call, replica)
+        payload = _payload(call, replica, self._routes.authorization(replica))
         for fresh in (False, True):
             connection = await replica.pool.acquire(timeouts.connect_s, fresh=fresh)
             total_s = call.received + timeouts.total_s - time.monotonic()
@@ -174,7 +160,7 @@ class Dispatcher:
             return exchange
         raise UpstreamCut("the replica closed every connection")
 
-    async def _receive(self, call: Call, exchange: Exchange, client: Connection) -> Answer | None:
+    async def _receive(self, call: Call, exchange: Exchange, client: Outlet) -> Answer | None:
         content_type = exchange.headers.get(b"content-type", b"application/json")
         status = exchange.status
         if status < 400 and content_type.lower().startswith(b"text/event-stream"):
@@ -185,6 +171,9 @@ class Dispatcher:
         body = await exchange.body(MAX_ANSWER_BYTES)
         if status >= 500 or status in BUSY:
             raise BadStatus(status, body, exchange.headers.get(b"retry-after", b""))
+        if status in OUR_FAULT and call.replica is not None and call.replica.route.credential:
+            # Not the client's key was refused but ours, which it neither knows nor can mend.
+            raise BadStatus(status, body, b"")
         if status < 400:
             self._note_whole(call, body)
         return Answer(status, body, content_type)
@@ -204,7 +193,7 @@ class Dispatcher:
         return Answer(exchange.status, gatherer.whole())
 
     async def _stream(
-        self, call: Call, exchange: Exchange, client: Connection, content_type: bytes
+        self, call: Call, exchange: Exchange, client: Outlet, content_type: bytes
     ) -> None:
         relay = StreamRelay(call, exchange, client)
         exchange.relay(relay.feed)
@@ -224,16 +213,12 @@ class Dispatcher:
         client.end()
 
 
-def _replicas(slot: SlotRoute | None) -> tuple[ReplicaRoute, ...]:
-    return slot.replicas if slot is not None else ()
-
-
 def _asked_as_stream(call: Call, replica: LiveReplica) -> bool:
     """Whether a whole answer is asked for as a stream, so that the engine sees a client leave."""
     return replica.slot.ask_as_stream and not call.stream and call.operation in MARKED_END
 
 
-def _payload(call: Call, replica: LiveReplica) -> bytes:
+def _payload(call: Call, replica: LiveReplica, authorization: bytes | None) -> bytes:
     if call.operation is None:
         raise ValueError("the call was not admitted")
     body = call.body
@@ -248,6 +233,8 @@ def _payload(call: Call, replica: LiveReplica) -> bytes:
         (b"x-request-id", call.request_id.encode()),
         (b"content-length", b"%d" % len(body)),
     ]
+    if authorization is not None:
+        headers.append((b"authorization", authorization))
     if call.trace_parent:
         headers.append((b"traceparent", call.trace_parent))
     target = replica.pool.prefix + TARGETS[call.operation]
@@ -257,7 +244,7 @@ def _payload(call: Call, replica: LiveReplica) -> bytes:
 def outcome_of(error: UpstreamError) -> AttemptOutcome:
     """What an attempt that failed is called in the record."""
     if isinstance(error, BadStatus):
-        return "busy" if error.answered in BUSY else "error_status"
+        return "busy" if error.answered == 429 else "error_status"
     if isinstance(error, UpstreamUnreachable):
         return "unreachable"
     if isinstance(error, UpstreamTimeout):

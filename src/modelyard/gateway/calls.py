@@ -5,11 +5,13 @@ import time
 
 import msgspec
 
+from modelyard.core.keys import KeyPut, Priority
 from modelyard.core.records import Attempt, AttemptOutcome, CacheResult
 from modelyard.core.routes import ModelRoute, Operation, SlotRoute
+from modelyard.gateway.limits import Reservation
 from modelyard.gateway.routes import LiveReplica
 from modelyard.wire.http import Header
-from modelyard.wire.openai import Usage
+from modelyard.wire.openai import RequestView, Usage
 
 PATHS: dict[str, Operation] = {
     "/v1/chat/completions": "chat",
@@ -41,28 +43,40 @@ class Call:
     """One request. Times are monotonic seconds, `received_at` Unix seconds."""
 
     __slots__ = (
+        "age_s",
         "attempts",
         "body",
         "cache",
+        "cache_control",
         "events",
         "finish_reason",
         "first_byte",
         "gap_max_s",
         "hides_usage",
+        "key",
         "last_byte",
+        "limits",
         "model",
         "operation",
+        "opted_in",
+        "overflow",
+        "queue_s",
         "received",
         "received_at",
         "replica",
         "request_bytes",
         "request_id",
+        "reservation",
         "response_bytes",
         "route",
+        "session",
+        "shares",
         "slot",
         "stream",
         "trace_parent",
+        "trail",
         "usage",
+        "view",
     )
 
     def __init__(self, request_id: str, received_at: float) -> None:
@@ -79,6 +93,27 @@ class Call:
         self.hides_usage = False
         """The gateway asked for usage in a last chunk that the client did not ask for."""
         self.trace_parent = b""
+        self.view: RequestView | None = None
+        """What was read of the request."""
+        self.key: KeyPut | None = None
+        """Who asks; None where no key is needed."""
+        self.session = ""
+        """What the client says that the request belongs to."""
+        self.cache_control = b""
+        self.opted_in = False
+        """The client lets its answer be kept and reused."""
+        self.reservation: Reservation | None = None
+        self.limits: tuple[str, ...] = ()
+        """Limits that were looked at, as `kind:scope`."""
+        self.trail: list[tuple[str, object]] = []
+        """What was decided on the way, for `explain`: a word, and what it was decided on."""
+        self.overflow = ""
+        """What was done about a request that did not fit into the context."""
+        self.shares = False
+        """The answer was made for several requests, and another one pays for it."""
+        self.age_s: int | None = None
+        """Of an answer from the cache."""
+        self.queue_s = 0.0
         self.slot: SlotRoute | None = None
         self.replica: LiveReplica | None = None
         self.attempts: list[Attempt] = []
@@ -92,6 +127,40 @@ class Call:
         self.finish_reason: str | None = None
         self.request_bytes = 0
         self.response_bytes = 0
+
+    @property
+    def tenant(self) -> str:
+        """Whose answers it may get from the cache; empty where no key is needed."""
+        return self.key.tenant if self.key is not None else ""
+
+    @property
+    def priority(self) -> Priority:
+        """Of its key."""
+        return self.key.priority if self.key is not None else "normal"
+
+    @property
+    def sticky(self) -> str:
+        """What its slot and replica are held to, empty for nothing."""
+        by = self.route.policy.sticky_by if self.route is not None else "none"
+        if by == "key":
+            return self.key.key_id if self.key is not None else ""
+        if by == "user":
+            return (self.view.user if self.view is not None else None) or ""
+        return self.session if by == "session" else ""
+
+    def branch(self) -> "Call":
+        """A call for the same request that gathers what is asked for several of them."""
+        other = Call(self.request_id, self.received_at)
+        for name in ("received", "operation", "route", "model", "body", "stream", "trace_parent",
+                     "view", "key", "session", "slot", "trail"):  # fmt: skip
+            setattr(other, name, getattr(self, name))
+        return other
+
+    def adopt(self, other: "Call") -> None:
+        """Take over what a branch gathered: this call answers for it."""
+        for name in ("slot", "replica", "usage", "finish_reason", "events", "queue_s"):
+            setattr(self, name, getattr(other, name))
+        self.attempts = list(other.attempts)
 
     def begin_attempt(self) -> None:
         """Forget what an earlier attempt answered: none of it has reached the client."""
@@ -140,6 +209,11 @@ class Call:
                 name = self.slot.model or self.route.name
                 headers.append((b"x-modelyard-version", f"{name}:{self.slot.version}".encode()))
             headers.append((b"x-modelyard-digest", self.slot.digest.encode()))
+            headers.append((b"x-modelyard-model", self.route.name.encode()))
         headers.append((b"x-modelyard-cache", self.cache.encode()))
         headers.append((b"x-modelyard-attempts", b"%d" % made))
+        if self.age_s is not None:
+            headers.append((b"age", b"%d" % self.age_s))
+        if self.overflow:
+            headers.append((b"x-modelyard-context", self.overflow.encode()))
         return headers

@@ -137,7 +137,9 @@ class Connection(asyncio.Protocol):
         request = self._request
         self._in_head = False
         request.method = self._parser.get_method().decode("ascii")
-        request.path = self._url.split(b"?", 1)[0].decode("latin-1")
+        path, _, query = self._url.partition(b"?")
+        request.path = path.decode("latin-1")
+        request.query = query.decode("latin-1")
         version = self._parser.get_http_version()
         if version not in ("1.0", "1.1"):
             raise _RefusedError(InvalidRequest(f"HTTP/{version} is not served; use HTTP/1.1"))
@@ -258,7 +260,8 @@ class Connection(asyncio.Protocol):
         self.closing_after = True
         self._head_only = False
         self.send(error.status, (_JSON,), error_body(error))
-        self._transport.write_eof()
+        if self._transport.can_write_eof():  # TLS can't: it closes both ways at once
+            self._transport.write_eof()
         self._end_within(self._limits.linger_s)
 
     def _head_too_large(self) -> HeadersTooLarge:
@@ -351,6 +354,12 @@ class Connection(asyncio.Protocol):
         self.closing_after = True
         if self._task is None and not self._reading:
             self.cut()
+
+    @property
+    def peer(self) -> str:
+        """The client's address."""
+        address = self._transport.get_extra_info("peername")
+        return str(address[0]) if address else ""
 
     @property
     def writable(self) -> bool:

@@ -11,9 +11,12 @@ from urllib.parse import quote
 import msgspec
 
 from modelyard.core.errors import InvalidConfig, ModelyardError, UpstreamError
+from modelyard.core.keyring import Gap
 from modelyard.core.routes import SNAPSHOT_FORMAT, RouteSnapshot, Timeouts
+from modelyard.gateway.keys import KeyTable
 from modelyard.gateway.routes import Applied, RouteTable
 from modelyard.gateway.spool import Receipt, RecordSpool
+from modelyard.gateway.standing import Standing
 from modelyard.gateway.upstream import Pool
 from modelyard.wire import http
 from modelyard.wire.feed import FeedUpdate, GatewayReport
@@ -82,25 +85,35 @@ class Follower:
     """Keeps the routes those of the controller, and the controller informed."""
 
     def __init__(
-        self, gateway: str, link: Link, routes: RouteTable, spool: RecordSpool, snapshot_file: Path
+        self,
+        gateway: str,
+        link: Link,
+        routes: RouteTable,
+        keys: KeyTable,
+        spool: RecordSpool,
+        snapshot_file: Path,
+        standing: Standing,
     ) -> None:
         self._gateway = gateway
         self._link = link
         self._routes = routes
+        self._keys = keys
         self._spool = spool
         self._file = snapshot_file
+        self._standing = standing
+        self._keys_from = 0
+        """The entry of the key log that the next question begins behind."""
         self._changed = asyncio.Event()
         self._refused: Applied | None = None
         """The snapshot that could not be applied: said once, however often it comes."""
-        self.url = ""
-        self.draining = False
-        self.connected = False
-        """Whether the last request to the controller was answered."""
-        self.has_routes = False
-        """Whether a snapshot is in force, from the controller or from disk."""
 
     def load(self) -> None:
-        """Start from the snapshot kept on disk, if there is one that can be read."""
+        """Start from the keys and the snapshot kept on disk, if they are there.
+
+        Raises InvalidConfig for keys that can't be read: without them everybody would be let in.
+        """
+        self._keys.load()
+        self._keys_from = self._keys.seq
         try:
             snapshot = msgspec.json.decode(self._file.read_bytes(), type=RouteSnapshot)
             self._apply(snapshot)
@@ -134,11 +147,39 @@ class Follower:
         epoch, version = self._routes.applied
         target = (
             f"/feed?gateway={quote(self._gateway)}&epoch={quote(epoch)}"
-            f"&routes={version}&keys=0&wait_s={WAIT_S:g}"
+            f"&routes={version}&keys={self._keys_from}&keys_epoch={quote(self._keys.epoch)}"
+            f"&wait_s={WAIT_S:g}"
         )
+        whole_log = self._keys_from == 0
         body = await self._link.ask(b"GET", target, wait_s=WAIT_S)
         update = msgspec.json.decode(body, type=FeedUpdate)
-        routes = update.routes
+        new_keys = self._apply_keys(update, reset=update.keys_reset or whole_log)
+        if new_keys:
+            await asyncio.to_thread(self._keys.store)
+            self._changed.set()
+        return await self._take_routes(update.routes) or new_keys
+
+    def _apply_keys(self, update: FeedUpdate, *, reset: bool) -> bool:
+        """Put changes of keys into force; whether there were any."""
+        if not update.keys and not update.keys_reset:
+            return False
+        try:
+            self._keys.apply(update.epoch, update.keys, reset=reset)
+        except Gap as error:
+            # What is known stays in force until the log has come whole, from its start.
+            log.error("the key log has a gap (%s); asking for all of it", error)
+            self._keys_from = 0
+            return False
+        except InvalidConfig as error:
+            if self._keys_from != update.keys[-1].seq:
+                log.error("%s; the keys stay as they were", error.message)
+            self._keys_from = update.keys[-1].seq
+            return False
+        self._keys_from = self._keys.seq
+        return True
+
+    async def _take_routes(self, routes: RouteSnapshot | None) -> bool:
+        """Put a snapshot into force and keep it; whether it was a new one."""
         known = (self._routes.applied, self._refused)
         if routes is None or (routes.epoch, routes.version) in known:
             return False
@@ -160,7 +201,7 @@ class Follower:
                 next_step="upgrade the gateway; the old routes stay in force",
             )
         self._routes.apply(snapshot)
-        self.has_routes = True
+        self._standing.has_routes = True
 
     def _store(self, snapshot: RouteSnapshot) -> None:
         """Keep the snapshot for the next start, whole or not at all."""
@@ -190,11 +231,11 @@ class Follower:
             GatewayReport(
                 gateway=self._gateway,
                 pid=os.getpid(),
-                url=self.url,
+                url=self._standing.url,
                 epoch=epoch,
                 routes_version=version,
-                keys_seq=0,
-                draining=self.draining,
+                keys_seq=self._keys.seq,
+                draining=self._standing.draining,
                 in_flight=self._routes.in_flight(),
                 dispatched=self._routes.dispatched(),
                 records_waiting=self._spool.waiting,
@@ -212,9 +253,9 @@ class Follower:
         return "taken"
 
     def _note_link(self, error: Exception | None) -> None:
-        if (error is None) == self.connected:
+        if (error is None) == self._standing.connected:
             return
-        self.connected = error is None
+        self._standing.connected = error is None
         if error is None:
             log.info("following the controller")
         else:

@@ -1,6 +1,7 @@
 """The gateway process: builds the parts, listens, and drains on SIGTERM.
 
 python -m modelyard.gateway.main --home H --listen 127.0.0.1:8000 --controller http://…:8001
+python -m modelyard.gateway.main --home H --config gateway.yaml
 """
 
 import argparse
@@ -13,9 +14,12 @@ import os
 import random
 import secrets
 import signal
+import ssl
 import sys
 import time
+from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import prometheus_client
@@ -24,14 +28,31 @@ import uvloop
 from modelyard.core.errors import Conflict, InvalidConfig, ModelyardError, StorageError
 from modelyard.core.home import Home
 from modelyard.gateway.accounting import Accounting
+from modelyard.gateway.admin import Admin
 from modelyard.gateway.admission import Admission
 from modelyard.gateway.app import Gateway
+from modelyard.gateway.attempts import Attempts
+from modelyard.gateway.cache import AnswerCache, CacheBounds
+from modelyard.gateway.configured import Configured, address
 from modelyard.gateway.connection import Connection
+from modelyard.gateway.context import ContextFitter
+from modelyard.gateway.counters import Counters
 from modelyard.gateway.dispatch import Dispatcher
+from modelyard.gateway.estimates import Estimates
+from modelyard.gateway.explanations import Explanations
+from modelyard.gateway.filesource import FileSource, read_config
 from modelyard.gateway.follower import Follower, Link
+from modelyard.gateway.keys import KeyTable
+from modelyard.gateway.limits import LimitBook, SteadyClock
+from modelyard.gateway.placing import Placer
+from modelyard.gateway.probing import Prober
+from modelyard.gateway.records import RecordLog
 from modelyard.gateway.request import ConnectionLimits
 from modelyard.gateway.routes import RouteTable
 from modelyard.gateway.spool import RecordSpool, SpoolPolicy
+from modelyard.gateway.standing import Standing
+from modelyard.gateway.tls import server_context
+from modelyard.gateway.tokens import make_token
 
 log = logging.getLogger("modelyard.gateway")
 
@@ -45,91 +66,193 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     home: Home
     host: str
     port: int
-    controller: str
+    controller: str = ""
+    """Whom routes and keys come from; empty: from a configuration file."""
     drain_s: float = 30.0
     """Time that requests in flight get after SIGTERM."""
     when_spool_full: str = "drop"
     max_body_bytes: int = 8 * 1024 * 1024
+    explain_last: int = 2000
+    cache: CacheBounds = CacheBounds()
+    certificate: tuple[Path, Path] | None = None
+    """Certificate and key that clients see; None: plain HTTP."""
 
 
 class Service:
     """One gateway, from its first byte to its last."""
 
-    def __init__(self, options: GatewayOptions) -> None:
+    def __init__(
+        self,
+        options: GatewayOptions,
+        file: Path | None = None,
+        configured: Configured | None = None,
+        environment: Mapping[str, str] = os.environ,
+    ) -> None:
+        """With a `file`, and what was read of it, it stands alone."""
         self._options = options
+        self._folder = folder = options.home.gateway
         identity = secrets.token_hex(6)
-        policy = msgspec.convert({"when_full": options.when_spool_full}, SpoolPolicy)
-        self._spool = RecordSpool(options.home.gateway / "spool", identity, policy)
-        self._link = Link(options.controller, options.home.gateway_token)
-        routes = self._routes = RouteTable()
-        snapshot_file = options.home.gateway / "snapshot.json"
-        self.follower = Follower(identity, self._link, routes, self._spool, snapshot_file)
-        self.accounting = Accounting(identity, routes, self._spool)
+        draws = random.Random()  # noqa: S311 - spreads load, guards nothing
+        self.standing = Standing()
+        self._routes = routes = RouteTable()
+        self._keys = keys = KeyTable(None if file is not None else folder / "keys.json")
+        self._counters = Counters(folder / "counters")
+        self._clock = SteadyClock()
+        estimates = Estimates()
+        explanations = Explanations(options.explain_last)
+        cache = AnswerCache(options.cache)
+        self._spool: RecordSpool | None = None
+        self._link: Link | None = None
+        self.follower: Follower | None = None
+        self.source: FileSource | None = None
+        if file is None or configured is None:
+            policy = msgspec.convert({"when_full": options.when_spool_full}, SpoolPolicy)
+            self._books: RecordSpool | RecordLog = RecordSpool(folder / "spool", identity, policy)
+            self._spool = self._books
+            self._link = Link(options.controller, options.home.gateway_token)
+            self.follower = Follower(
+                identity, self._link, routes, keys, self._spool, folder / "snapshot.json",
+                self.standing,
+            )  # fmt: skip
+        else:
+            kept = configured.settings.records
+            log_file = None if kept.file is None else folder / kept.file
+            self._books = RecordLog(log_file, kept.max_bytes, kept.keep)
+            self.source = FileSource(file, environment, routes, keys, self._books, self.standing)
+            self._configured = configured
+        book = LimitBook(self._counters, self._clock)
+        admission = Admission(routes, keys, book, estimates, self._books)
+        placer = Placer(routes, draws)
+        self.accounting = Accounting(
+            identity, routes, self._books, estimates, explanations, cache, placer.room
+        )
         self.gateway = Gateway(
             routes,
-            Admission(routes, self._spool),
-            Dispatcher(routes, random.Random()),  # noqa: S311 - spreads load, guards nothing
+            admission,
+            Dispatcher(
+                routes,
+                admission,
+                Attempts(routes, placer, draws),
+                ContextFitter(routes, estimates),
+                cache,
+                draws,
+            ),
             self.accounting,
-            self.follower,
+            self.standing,
+            Admin(self._token, routes, explanations, keys, book),
         )
+        self._prober = Prober(routes)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain. Raises Conflict when the port is taken."""
         try:
-            self._spool.open()
+            certificate = self._load()
+            self._open_counters()
+            server = await self._listen(certificate)
+            self._write_run_record()
+            tasks = [asyncio.create_task(work) for work in self._background()]
+            log.info("listening on %s", self.standing.url)
+            try:
+                await stop.wait()
+                server.close()
+                await self._drain()
+            finally:
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                self._books.flush()
+                self._routes.close()
+                self._remove_run_record()
+        finally:
+            if self._link is not None:
+                self._link.close()
+            self._counters.close()
+
+    def reload(self) -> None:
+        """SIGHUP: read the configuration file again now."""
+        if self.source is not None:
+            self.source.reload.set()
+
+    def _load(self) -> ssl.SSLContext | None:
+        """Take over what there is from before; the certificate that clients see."""
+        if self.source is not None:
+            self.source.load(self._configured)
+            return self.source.certificate
+        try:
+            if self._spool is not None:
+                self._spool.open()
         except OSError as error:
             raise StorageError(
-                f"the gateway can't keep records under {self._options.home.gateway}: "
-                f"{error.strerror}",
+                f"the gateway can't keep records under {self._folder}: {error.strerror}",
                 next_step="make the home writable, or choose another with --home",
             ) from None
-        self.follower.load()
-        server = await self._listen()
-        self._write_run_record()
-        following = asyncio.create_task(self.follower.run())
-        log.info("listening on %s", self.follower.url)
-        try:
-            await stop.wait()
-            server.close()
-            await self._drain()
-        finally:
-            following.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await following
-            self._spool.flush()
-            self._link.close()
-            self._routes.close()
-            (self._options.home.run / "gateway.json").unlink(missing_ok=True)
+        if self.follower is not None:
+            self.follower.load()
+        files = self._options.certificate
+        return None if files is None else server_context(*files)
 
-    async def _listen(self) -> asyncio.Server:
+    def _open_counters(self) -> None:
+        """Take over what was counted; raises Conflict where limits could not be held (G14)."""
+        try:
+            self._counters.open(int(self._clock()) // 86_400)
+        except Conflict as error:
+            if self._keys.ring.has_limits:
+                raise
+            log.warning("%s; a request under a limit will be refused", error.message)
+
+    def _background(self) -> Iterator[Coroutine[Any, Any, None]]:
+        if self.follower is not None:
+            yield self.follower.run()
+        if self.source is not None:
+            yield self.source.run()
+        yield self._prober.run()
+
+    async def _listen(self, certificate: ssl.SSLContext | None) -> asyncio.Server:
         host, port = self._options.host, self._options.port
+        if not is_loopback(host) and not self._keys.ring.required:
+            raise InvalidConfig(
+                f"the gateway can't be bound to {host}: others can reach it, and no API key exists",
+                next_step="make a key first (modelyard keys create), or listen on a loopback "
+                "address, such as 127.0.0.1",
+            )
         limits = ConnectionLimits(max_body_bytes=self._options.max_body_bytes)
         loop = asyncio.get_running_loop()
         try:
             server = await loop.create_server(
-                lambda: Connection(self.gateway, limits), host, port, backlog=4096
+                lambda: Connection(self.gateway, limits), host, port, backlog=4096, ssl=certificate
             )
         except OSError as error:
             raise Conflict(
                 f"the gateway can't listen on {host}:{port}: {os.strerror(error.errno or 0)}",
-                next_step="choose another port with --gateway-port, or end what listens there",
+                next_step="end what listens there, or choose another port with --gateway-port "
+                "(alone: listen in the configuration file)",
             ) from None
         bound = server.sockets[0].getsockname()[1]
         shown = f"[{host}]" if ":" in host else host
-        self.follower.url = f"http://{shown}:{bound}"
+        self.standing.url = f"http{'s' if certificate else ''}://{shown}:{bound}"
         return server
+
+    def _token(self) -> str:
+        """What the admin routes are guarded by; a file that only its owner can read."""
+        try:
+            return self._options.home.gateway_token.read_text().strip()
+        except OSError:
+            return ""
 
     def _write_run_record(self) -> None:
         run = self._options.home.run
         run.mkdir(parents=True, exist_ok=True)
-        record = {"pid": os.getpid(), "url": self.follower.url, "started_at": time.time()}
+        record = {"pid": os.getpid(), "url": self.standing.url, "started_at": time.time()}
         partial = run / "gateway.json.part"
         partial.write_text(json.dumps(record))
         partial.rename(run / "gateway.json")
 
+    def _remove_run_record(self) -> None:
+        (self._options.home.run / "gateway.json").unlink(missing_ok=True)
+
     async def _drain(self) -> None:
         """Finish what is in flight until the deadline, cut the rest with an error (G21)."""
-        self.follower.draining = True
+        self.standing.draining = True
         ended = self.accounting.ended
         log.info("draining: %d requests in flight", len(self.accounting.open))
         for connection in list(self.gateway.connections):
@@ -142,25 +265,29 @@ class Service:
         log.info("drained: %d requests finished, %d cut", finished, cut)
 
 
-def parse(argv: list[str]) -> GatewayOptions:
-    """Parse the command line; raise InvalidConfig for an address that is not allowed."""
+def parse(argv: list[str]) -> tuple[GatewayOptions, Path | None, Configured | None]:
+    """Parse the command line, and the configuration file that it names; raise InvalidConfig."""
     parser = argparse.ArgumentParser(prog="modelyard-gateway", description=__doc__)
     parser.add_argument("--home", required=True, type=Path)
-    parser.add_argument("--listen", default="127.0.0.1:8000", help="HOST:PORT")
+    parser.add_argument("--config", type=Path, help="stand alone, with this file")
+    parser.add_argument("--listen", help="HOST:PORT")
     parser.add_argument("--controller", default="http://127.0.0.1:8001", help="URL")
     parser.add_argument("--drain-s", type=float, default=30.0)
     parser.add_argument("--when-spool-full", choices=("refuse", "drop"), default="drop")
     parser.add_argument("--max-body-bytes", type=int, default=8 * 1024 * 1024)
+    parser.add_argument("--tls-cert", type=Path)
+    parser.add_argument("--tls-key", type=Path)
     args = parser.parse_args(argv)
-    host, _, port = args.listen.rpartition(":")
+    if args.config is not None:
+        return _alone(args)
+    host, _, port = (args.listen or "127.0.0.1:8000").rpartition(":")
     host = host.strip("[]")
-    if not _is_port(port) or not _is_loopback(host):
+    if not _is_port(port) or not host:
         raise InvalidConfig(
             f"the gateway can't be bound to {args.listen!r}",
-            next_step="give a loopback address, such as 127.0.0.1:8000; "
-            "other addresses are refused while no API key exists",
+            next_step="give a loopback address, such as 127.0.0.1:8000",
         )
-    return GatewayOptions(
+    options = GatewayOptions(
         home=Home(args.home),
         host=host,
         port=int(port),
@@ -168,14 +295,38 @@ def parse(argv: list[str]) -> GatewayOptions:
         drain_s=args.drain_s,
         when_spool_full=args.when_spool_full,
         max_body_bytes=args.max_body_bytes,
+        certificate=None if args.tls_cert is None else (args.tls_cert, args.tls_key),
     )
+    return options, None, None
+
+
+def _alone(args: argparse.Namespace) -> tuple[GatewayOptions, Path, Configured]:
+    found = read_config(args.config, os.environ)
+    settings = found.settings
+    host, port = found.host, found.port
+    if args.listen is not None:
+        host, port = address(args.listen)
+    folder = args.config.absolute().parent
+    state = settings.state_dir
+    home = Home(args.home if state is None else folder / Path(state).expanduser())
+    options = GatewayOptions(
+        home=home,
+        host=host,
+        port=port,
+        drain_s=settings.drain_s,
+        max_body_bytes=settings.max_body_bytes,
+        explain_last=settings.explain_last,
+        cache=settings.cache,
+    )
+    return options, args.config, found
 
 
 def _is_port(text: str) -> bool:
     return text.isascii() and text.isdigit() and int(text) < 1 << 16
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches an address."""
     if host == "localhost":
         return True
     with contextlib.suppress(ValueError):
@@ -183,12 +334,14 @@ def _is_loopback(host: str) -> bool:
     return False
 
 
-async def _serve(options: GatewayOptions) -> None:
+async def _serve(options: GatewayOptions, file: Path | None, found: Configured | None) -> None:
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
+    service = Service(options, file, found)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await Service(options).run(stop)
+    loop.add_signal_handler(signal.SIGHUP, service.reload if file is not None else stop.set)
+    await service.run(stop)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -199,10 +352,13 @@ def main(argv: list[str] | None = None) -> int:
     # A second series for every counter is nothing that anybody asked for.
     prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
-        uvloop.run(_serve(parse(sys.argv[1:] if argv is None else argv)))
+        options, file, found = parse(sys.argv[1:] if argv is None else argv)
+        if file is not None:
+            make_token(options.home.gateway_token)
+        uvloop.run(_serve(options, file, found))
     except ModelyardError as error:
         sys.stderr.write(f"error: {error.message}\nnext: {error.next_step}\n")
-        return 1
+        return 2 if isinstance(error, InvalidConfig) else 1
     return 0
 
 

@@ -4,7 +4,7 @@ import time
 
 from modelyard.core.errors import UpstreamCut, UpstreamError
 from modelyard.gateway.calls import Call
-from modelyard.gateway.connection import Connection
+from modelyard.gateway.outlet import Outlet
 from modelyard.gateway.upstream import Exchange
 from modelyard.wire import sse
 from modelyard.wire.assembly import Assembly
@@ -93,7 +93,7 @@ class StreamRelay(StreamReader):
     Holds back until the first event with data has come (promise G5).
     """
 
-    def __init__(self, call: Call, exchange: Exchange, client: Connection) -> None:
+    def __init__(self, call: Call, exchange: Exchange, client: Outlet) -> None:
         super().__init__(call, exchange)
         self._client = client
         self._held: list[bytes] | None = []

@@ -24,12 +24,13 @@ class ConnectionLimits(msgspec.Struct, frozen=True, kw_only=True):
 class Request:
     """One request, whole."""
 
-    __slots__ = ("body", "headers", "keep_alive", "method", "path", "streams")
+    __slots__ = ("body", "headers", "keep_alive", "method", "path", "query", "streams")
 
     def __init__(self) -> None:
         self.method = ""
         self.path = ""
         """Without the query."""
+        self.query = ""
         self.headers: dict[bytes, bytes] = {}
         """Names in lower case; values of a repeated header are joined with a comma."""
         self.body = b""

@@ -2,11 +2,14 @@
 
 import logging
 from collections import Counter
+from collections.abc import Callable
 from typing import NamedTuple
 
 from modelyard.core.errors import InvalidConfig
+from modelyard.core.health import Circuit
 from modelyard.core.routes import ModelRoute, ReplicaRoute, RouteSnapshot, SlotRoute
 from modelyard.core.routing import unenforceable
+from modelyard.gateway.credentials import Credentials
 from modelyard.gateway.upstream import Pool
 
 log = logging.getLogger(__name__)
@@ -15,15 +18,20 @@ log = logging.getLogger(__name__)
 class LiveReplica:
     """A replica and the requests this process has with it. `in_flight` returns to zero (G3)."""
 
-    __slots__ = ("dispatched", "in_flight", "model", "pool", "route", "slot")
+    __slots__ = (
+        "circuit", "dispatched", "in_flight", "model", "on_free", "pool", "route", "slot",
+    )  # fmt: skip
 
-    def __init__(self, model: str, slot: SlotRoute, route: ReplicaRoute) -> None:
+    def __init__(self, model: str, slot: SlotRoute, route: ReplicaRoute, pool: Pool) -> None:
         self.model = model
         self.slot = slot
         self.route = route
-        self.pool = Pool(route.url)
+        self.pool = pool
+        self.circuit = Circuit()
         self.in_flight = 0
         self.dispatched = 0
+        self.on_free: Callable[[str], None] = _nobody
+        """Told the model when it has room for one more."""
 
     def place(self, model: str, slot: SlotRoute, route: ReplicaRoute) -> None:
         """Take over what a newer snapshot says of it."""
@@ -38,6 +46,15 @@ class LiveReplica:
 
     def __exit__(self, *_: object) -> None:
         self.in_flight -= 1
+        self.on_free(self.model)
+
+
+def _nobody(_model: str) -> None:
+    """Nobody waits."""
+
+
+def _nothing() -> None:
+    """Nobody is to be told."""
 
 
 class Applied(NamedTuple):
@@ -50,7 +67,12 @@ class Applied(NamedTuple):
 class RouteTable:
     """Routes by public model name; replaced whole by each new snapshot."""
 
-    def __init__(self) -> None:
+    def __init__(self, credentials: Credentials | None = None) -> None:
+        self._credentials = credentials or Credentials()
+        self.on_change: Callable[[], None] = _nothing
+        """Told when a snapshot was put into force."""
+        self.on_free: Callable[[str], None] = _nobody
+        """Told a model when one of its replicas has room for one more."""
         self._models: dict[str, ModelRoute] = {}
         self._replicas: dict[str, LiveReplica] = {}
         self._leaving: list[LiveReplica] = []
@@ -63,11 +85,11 @@ class RouteTable:
 
         Raises InvalidConfig, and changes nothing, when it holds a policy that can't be enforced.
         """
-        missing = unenforceable(snapshot)
+        missing = unenforceable(snapshot, self._credentials.names)
         if missing is not None:
             raise InvalidConfig(
                 f"route snapshot {snapshot.version} can't be enforced: {missing}",
-                next_step="this gateway does not do that yet; remove the setting",
+                next_step="correct or remove the setting",
             )
         named = [
             (model.name, slot, route)
@@ -89,6 +111,7 @@ class RouteTable:
         self._default = snapshot.default_model
         self.applied = Applied(snapshot.epoch, snapshot.version)
         log.info("routes %d applied: %d models", snapshot.version, len(self._models))
+        self.on_change()
 
     def close(self) -> None:
         """Close every kept connection."""
@@ -98,8 +121,24 @@ class RouteTable:
     def _keep_or_make(self, model: str, slot: SlotRoute, route: ReplicaRoute) -> LiveReplica:
         known = self._replicas.get(route.id)
         if known is None or known.route.url != route.url or known.slot.digest != slot.digest:
-            return LiveReplica(model, slot, route)
+            made = LiveReplica(model, slot, route, Pool(route.url, self._credentials.tls))
+            made.on_free = lambda name: self.on_free(name)
+            return made
         return known
+
+    def authorization(self, replica: LiveReplica) -> bytes | None:
+        """What authenticates to a replica, None where nothing is needed."""
+        name = replica.route.credential
+        return None if name is None else self._credentials.header(name)
+
+    @property
+    def credentials(self) -> Credentials:
+        """The secrets in use."""
+        return self._credentials
+
+    def use(self, credentials: Credentials) -> None:
+        """Take other secrets; those of the next snapshot must be there before it is applied."""
+        self._credentials = credentials
 
     @property
     def names(self) -> list[str]:

@@ -11,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -27,6 +27,24 @@ Post = Callable[[bytes], Awaitable[Receipt]]
 
 TICK_S = 0.25
 MAX_BATCH = 1000
+
+
+class RecordSink(Protocol):
+    """Where records go."""
+
+    dropped: int
+    """Records lost because there was no room."""
+
+    @property
+    def refuses(self) -> bool:
+        """Whether a new request must be refused because its record could not be kept."""
+
+    @property
+    def waiting(self) -> int:
+        """What is not yet where it belongs."""
+
+    def put(self, record: RequestRecord) -> None:
+        """Take a record; never waits."""
 
 
 class SpoolPolicy(msgspec.Struct, frozen=True, kw_only=True):

@@ -51,6 +51,8 @@ class Exchange:
         self.body_seen = False
         self.done = False
         self.error: UpstreamError | None = None
+        self.overran = False
+        """The request's time was over while the answer was still coming."""
         self._arm()
 
     async def head(self) -> int:
@@ -158,6 +160,7 @@ class Exchange:
         now = self._loop.time()
         due, what = self._due()
         if now >= self._ends:
+            self.overran = self.body_seen
             what = "did not finish within the request's total time (total_s)"
         elif self._paused or now < due:
             if self._paused:
@@ -303,6 +306,11 @@ class UpstreamConnection(asyncio.Protocol):
         )
 
 
+def check_url(url: str) -> None:
+    """Raise InvalidConfig unless it is an HTTP URL."""
+    _split(url)
+
+
 def _split(url: str) -> tuple[SplitResult, int | None]:
     try:
         parts = urlsplit(url)
@@ -317,7 +325,10 @@ def _split(url: str) -> tuple[SplitResult, int | None]:
 class Pool:
     """Connections to one origin. Raises InvalidConfig for what is not an HTTP URL."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(
+        self, url: str, tls: Callable[[], ssl.SSLContext] = ssl.create_default_context
+    ) -> None:
+        """`tls`: what an `https` origin is checked by; asked only where there is one."""
         parts, port = _split(url)
         self.tls = parts.scheme == "https"
         self.host = parts.hostname or ""
@@ -326,7 +337,7 @@ class Pool:
         self.authority = parts.netloc.rpartition("@")[2].encode()
         self.closed = False
         self._idle: list[UpstreamConnection] = []
-        self._ssl = ssl.create_default_context() if self.tls else None
+        self._ssl = tls() if self.tls else None
 
     async def acquire(self, connect_s: float, *, fresh: bool = False) -> UpstreamConnection:
         """A connection: the one used last if there is one, else a new one.

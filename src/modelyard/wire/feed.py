@@ -1,8 +1,9 @@
 """What the controller and its gateways tell each other, as JSON over HTTP.
 
-    GET  /feed?gateway=G&epoch=E&routes=V&keys=S&wait_s=W   → 200 FeedUpdate
+    GET  /feed?gateway=G&epoch=E&routes=V&keys_epoch=K&keys=S&wait_s=W   → 200 FeedUpdate
         Long poll: answers as soon as there is a snapshot newer than V, or a log entry after S, or
-        the epoch is another; after W seconds with an empty update. V and S are what G has applied.
+        an epoch is another; after W seconds with an empty update. V and S are what G has applied,
+        of the epochs E and K (left out: E). Asked from 0, the entries are the whole log.
     POST /feed/report    GatewayReport                       → 204
         Once a second and after every applied change: the acknowledgement of what is applied, and
         the work in flight per replica. A gateway that has not reported for 10 s is known dead.

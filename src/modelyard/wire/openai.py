@@ -11,6 +11,7 @@ import msgspec
 from modelyard.core.errors import InvalidRequest, ModelyardError, UpstreamError
 from modelyard.core.routes import Operation
 
+MAX_ANSWERS = 1024
 MAX_TOKENS = 2**53
 """Over any count of tokens, and exact in every JSON reader."""
 
@@ -32,16 +33,59 @@ class RequestView(msgspec.Struct):
     stream_options: StreamOptions | None = None
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
+    max_output_tokens: int | None = None
     n: int | None = None
     user: str | None = None
+
+    @property
+    def wanted_tokens(self) -> int | None:
+        """The most that one answer may have, as the request says; None: it does not say."""
+        for bound in (self.max_completion_tokens, self.max_tokens, self.max_output_tokens):
+            if bound is not None:
+                return max(0, bound)
+        return None
+
+    @property
+    def answers(self) -> int:
+        """How many answers are asked for."""
+        return min(max(1, self.n or 1), MAX_ANSWERS)
+
+    @property
+    def prompt_parts(self) -> list[msgspec.Raw]:
+        """The prompt as it came, in parts."""
+        return []
+
+    @property
+    def prompt_bytes(self) -> int:
+        """Its size."""
+        return sum(len(bytes(part)) for part in self.prompt_parts)
 
 
 class ChatView(RequestView):
     messages: list[msgspec.Raw] = []
+    tools: msgspec.Raw = msgspec.Raw(b"")
+
+    @property
+    def prompt_parts(self) -> list[msgspec.Raw]:
+        return [self.tools, *self.messages] if bytes(self.tools) else self.messages
 
 
 class CompletionView(RequestView):
     prompt: msgspec.Raw = msgspec.Raw(b"")
+
+    @property
+    def prompt_parts(self) -> list[msgspec.Raw]:
+        return [self.prompt]
+
+
+class InputView(RequestView):
+    """Embeddings, and the responses API."""
+
+    input: msgspec.Raw = msgspec.Raw(b"")
+
+    @property
+    def prompt_parts(self) -> list[msgspec.Raw]:
+        return [self.input]
 
 
 class Usage(msgspec.Struct):
@@ -99,6 +143,15 @@ class ChatAnswer(msgspec.Struct):
 _VIEWS: dict[Operation, msgspec.json.Decoder[Any]] = {
     "chat": msgspec.json.Decoder(ChatView),
     "completions": msgspec.json.Decoder(CompletionView),
+    "embeddings": msgspec.json.Decoder(InputView),
+    "responses": msgspec.json.Decoder(InputView),
+    "messages": msgspec.json.Decoder(ChatView),
+}
+_BOUNDS: dict[Operation, str] = {
+    "chat": "max_tokens",
+    "completions": "max_tokens",
+    "messages": "max_tokens",
+    "responses": "max_output_tokens",
 }
 _ANY_VIEW: msgspec.json.Decoder[RequestView] = msgspec.json.Decoder(RequestView)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -155,6 +208,16 @@ def ask_for_usage(view: RequestView, body: bytes) -> bytes:
     asked = _FIELDS.decode(body).get("stream_options", b"null")
     options = (_OPTIONS.decode(asked) or {}) | {"include_usage": msgspec.Raw(b"true")}
     return with_fields(body, {"stream_options": options})
+
+
+def with_bound(view: RequestView, operation: Operation, body: bytes, tokens: int) -> bytes:
+    """The body with so many tokens as the most that an answer may have."""
+    name = _BOUNDS.get(operation)
+    if name is None:
+        return body
+    if view.max_completion_tokens is not None:  # the newer name of the two
+        name = "max_completion_tokens"
+    return with_fields(body, {name: tokens})
 
 
 def with_fields(body: bytes, fields: dict[str, Any]) -> bytes:

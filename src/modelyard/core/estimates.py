@@ -1,0 +1,46 @@
+"""Guesses of what a request will use, learnt from those before it; one per model and process.
+
+Reservations are made from them before anything is known for certain, so they lean to the high side
+until there is evidence.
+"""
+
+_FIRST_BYTES_PER_TOKEN = 3.0
+"""English text has about 4; other scripts, code and small vocabularies fewer."""
+_WEIGHT = 0.05
+_FIRST_TOKENS_PER_S = 20.0
+_FEW_BYTES_PER_TOKEN = 0.25
+_MANY_BYTES_PER_TOKEN = 16.0
+
+
+class Estimate:
+    """What is known of one model's tokens."""
+
+    __slots__ = ("_bytes_per_token", "_spread", "_tokens_per_s")
+
+    def __init__(self) -> None:
+        self._bytes_per_token = _FIRST_BYTES_PER_TOKEN
+        self._spread = 0.0
+        self._tokens_per_s = _FIRST_TOKENS_PER_S
+
+    def prompt_tokens(self, size_bytes: int) -> int:
+        """Tokens of a prompt of so many bytes: the mean, and what it was off by lately."""
+        ratio = max(self._bytes_per_token - 2 * self._spread, self._bytes_per_token / 2)
+        return max(1, round(size_bytes / ratio))
+
+    def completion_tokens(self, seconds: float) -> int:
+        """Tokens that one request generated in so many seconds, where nobody counted them."""
+        return max(0, round(seconds * self._tokens_per_s))
+
+    def learn_prompt(self, size_bytes: int, tokens: int) -> None:
+        """An engine said how many tokens a prompt had."""
+        if tokens <= 0 or size_bytes <= 0:
+            return
+        seen = min(max(size_bytes / tokens, _FEW_BYTES_PER_TOKEN), _MANY_BYTES_PER_TOKEN)
+        off = abs(seen - self._bytes_per_token)
+        self._bytes_per_token += _WEIGHT * (seen - self._bytes_per_token)
+        self._spread += _WEIGHT * (off - self._spread)
+
+    def learn_speed(self, tokens: int, seconds: float) -> None:
+        """An answer of so many tokens took so long."""
+        if tokens > 0 and seconds > 0:
+            self._tokens_per_s += _WEIGHT * (tokens / seconds - self._tokens_per_s)

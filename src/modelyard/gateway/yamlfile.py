@@ -1,0 +1,140 @@
+"""YAML into typed settings, with errors that name the line, the setting and the nearest known."""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, TypeVar
+
+import msgspec
+import yaml
+
+from modelyard.core.errors import InvalidConfig
+
+Settings = TypeVar("Settings")
+_UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
+_MISSING = re.compile(r"Object missing required field `(.*)`")
+_STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
+
+
+def read_settings(file: Path, kind: type[Settings]) -> Settings:
+    """The settings in `file`; raises InvalidConfig that says what is wrong, and where."""
+    try:
+        text = file.read_text()
+        tree = yaml.compose(text, Loader=yaml.SafeLoader)
+        _no_duplicates(tree, file)
+        found = yaml.safe_load(text)
+    except (OSError, UnicodeDecodeError) as error:
+        raise InvalidConfig(
+            f"{file} can't be read: {getattr(error, 'strerror', None) or error}",
+            next_step="give a YAML file that this user may read",
+        ) from None
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{file} line {mark.line + 1}" if mark is not None else str(file)
+        what = getattr(error, "problem", None) or str(error)
+        raise InvalidConfig(f"{where} is not YAML: {what}", next_step="correct the line") from None
+    try:
+        return msgspec.convert({} if found is None else found, kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error), file, tree, kind) from None
+
+
+def _invalid(told: str, file: Path, tree: yaml.Node | None, kind: type[Any]) -> InvalidConfig:
+    what, _, path = told.partition(" - at `$")
+    steps = _steps(path.rstrip("`"))
+    next_step = "correct it; the reference lists every setting: docs/gateway.reference.yaml"
+    unknown = _UNKNOWN.match(what)
+    missing = _MISSING.match(what)
+    if unknown:
+        steps = [*steps, unknown[1]]
+        what = "no such setting"
+        known = _fields_at(kind, steps[:-1])
+        near = difflib.get_close_matches(unknown[1], known, n=1)
+        if near:
+            next_step = f"did you mean {near[0]}?"
+        elif known:
+            next_step = f"known here: {', '.join(known)}"
+    elif missing:
+        what = f"`{missing[1]}` is missing"
+    line = _line(tree, steps)
+    return InvalidConfig(f"{file}{line}: {_shown(steps)}{what}", next_step=next_step)
+
+
+def _steps(path: str) -> list[str | int]:
+    return [
+        name if name else int(index) if index else 0
+        for name, index in (found.groups() for found in _STEP.finditer(path))
+    ]
+
+
+def _shown(steps: list[str | int]) -> str:
+    text = ""
+    for step in steps:
+        text += f"[{step}]" if isinstance(step, int) else f".{step}" if text else step
+    return f"{text}: " if text else ""
+
+
+def _line(tree: yaml.Node | None, steps: list[str | int]) -> str:
+    """The line of the deepest part that is there."""
+    node, line = tree, None if tree is None else tree.start_mark.line
+    for step in steps:
+        below: yaml.Node | None = None
+        if isinstance(node, yaml.MappingNode):
+            for key, value in node.value:
+                if key.value == step:
+                    below, line = value, key.start_mark.line
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int):
+            below = node.value[step] if step < len(node.value) else None
+            line = line if below is None else below.start_mark.line
+        if below is None:
+            break
+        node = below
+    return "" if line is None else f" line {line + 1}"
+
+
+def _fields_at(kind: Any, steps: list[str | int]) -> list[str]:
+    """The settings that there are at a place."""
+    here: Any = msgspec.inspect.type_info(kind)
+    for step in steps:
+        here = _below(here, step)
+    here = _struct_of(here)
+    return [field.encode_name for field in here.fields] if here is not None else []
+
+
+def _below(here: Any, step: str | int) -> Any:
+    if isinstance(step, int):
+        return getattr(_one_with(here, "item_type"), "item_type", None)
+    struct = _struct_of(here)
+    for field in struct.fields if struct is not None else ():
+        if field.encode_name == step:
+            return field.type
+    return getattr(_one_with(here, "value_type"), "value_type", None)
+
+
+def _struct_of(here: Any) -> Any:
+    return _one_with(here, "fields")
+
+
+def _one_with(here: Any, attribute: str) -> Any:
+    """`here`, or the part of a union, that has the attribute."""
+    for part in (here, *getattr(here, "types", ())):
+        if hasattr(part, attribute):
+            return part
+    return None
+
+
+def _no_duplicates(node: yaml.Node | None, file: Path) -> None:
+    """YAML's reader lets the last of two equal names win: one of them would be ignored."""
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            if key.value in seen:
+                raise InvalidConfig(
+                    f"{file} line {key.start_mark.line + 1}: `{key.value}` stands here twice",
+                    next_step="leave one of them",
+                )
+            seen.add(key.value)
+            _no_duplicates(value, file)
+    elif isinstance(node, yaml.SequenceNode):
+        for item in node.value:
+            _no_duplicates(item, file)
