@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -25,7 +26,9 @@ from modelyard.core.home import Home
 from modelyard.core.routes import (
     ModelRoute,
 )
+from modelyard.gateway.filesource import read_config
 from modelyard.gateway.main import GatewayOptions, Service
+from modelyard.gateway.tokens import make_token
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -88,6 +91,46 @@ async def start_rig(home: Home) -> AsyncIterator[StartRig]:
         with contextlib.suppress(asyncio.CancelledError):
             await task
     await asyncio.sleep(0)  # lets the transports that were closed go
+
+
+@pytest.fixture
+async def start_alone(home: Home, tmp_path: Path) -> AsyncIterator[StartRig]:
+    """Starts stand-alone gateways over a configuration given as a dict; keys of the environment
+    given as `environment`. All are stopped at the end."""
+    running: list[tuple[Rig, asyncio.Task[None]]] = []
+
+    async def start(
+        config: dict[str, Any], environment: dict[str, str] | None = None, name: str = "alone"
+    ) -> Rig:
+        file = tmp_path / f"{name}.yaml"
+        place = Home(tmp_path / name)
+        file.write_text(json.dumps({"listen": "127.0.0.1:0", "state_dir": name} | config))
+        known = environment or {}
+        found = read_config(file, known)
+        options = GatewayOptions(
+            home=place, host=found.host, port=found.port, cache=found.settings.cache,
+            max_body_bytes=found.settings.max_body_bytes, drain_s=5.0,
+        )  # fmt: skip
+        make_token(place.gateway_token)
+        service = Service(options, file, found, known)
+        stop = asyncio.Event()
+        task = asyncio.create_task(service.run(stop))
+        await eventually(lambda: service.standing.url, lambda url: bool(url) or task.done())
+        if task.done():
+            await task
+        rig = Rig(place, service, service.standing.url)
+        rig.stop = stop
+        rig.file = file
+        running.append((rig, task))
+        return rig
+
+    yield start
+    for rig, task in running:
+        await rig.client.aclose()
+        rig.stop.set()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
+    await asyncio.sleep(0)
 
 
 @pytest.fixture

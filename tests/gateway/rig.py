@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -89,6 +90,8 @@ class Rig:
         self.service = service
         self.url = url
         self.stop = asyncio.Event()
+        self.file = Path()
+        """The configuration, of one that stands alone."""
         self.client = httpx.AsyncClient(base_url=url, trust_env=False, timeout=20)
 
     async def metric(self, name: str) -> float:
@@ -96,6 +99,13 @@ class Rig:
         text = (await self.client.get("/metrics")).text
         samples = [line for line in text.splitlines() if line.startswith((f"{name} ", f"{name}{{"))]
         return sum(float(line.rsplit(" ", 1)[1]) for line in samples)
+
+    async def admin(self, path: str) -> Any:
+        """What an admin route says."""
+        token = self.home.gateway_token.read_text().strip()
+        reply = await self.client.get(path, headers={"authorization": f"Bearer {token}"})
+        assert reply.status_code == 200, reply.text
+        return reply.json()
 
     async def until_at_rest(self) -> None:
         """Wait until no request is in flight, here or at any replica (promise G3)."""
@@ -105,6 +115,12 @@ class Rig:
     async def records(self, count: int) -> list[RequestRecord]:
         """The records so far, once there are so many of them."""
         return await eventually(self._records, lambda records: len(records) >= count)  # type: ignore[no-any-return]
+
+    def log(self) -> list[RequestRecord]:
+        """The records so far of a gateway that stands alone."""
+        file = self.home.gateway / "requests.jsonl"
+        lines = file.read_bytes().splitlines() if file.exists() else []
+        return [msgspec.json.decode(line, type=RequestRecord) for line in lines]
 
     def _records(self) -> list[RequestRecord]:
         files = sorted((self.home.gateway / "spool").glob("*.json"))

@@ -15,9 +15,10 @@ _MANY_BYTES_PER_TOKEN = 16.0
 class Estimate:
     """What is known of one model's tokens."""
 
-    __slots__ = ("_bytes_per_token", "_spread", "_tokens_per_s")
+    __slots__ = ("_answers", "_bytes_per_token", "_prompts", "_spread", "_tokens_per_s")
 
     def __init__(self) -> None:
+        self._prompts = self._answers = 0
         self._bytes_per_token = _FIRST_BYTES_PER_TOKEN
         self._spread = 0.0
         self._tokens_per_s = _FIRST_TOKENS_PER_S
@@ -37,10 +38,18 @@ class Estimate:
             return
         seen = min(max(size_bytes / tokens, _FEW_BYTES_PER_TOKEN), _MANY_BYTES_PER_TOKEN)
         off = abs(seen - self._bytes_per_token)
-        self._bytes_per_token += _WEIGHT * (seen - self._bytes_per_token)
-        self._spread += _WEIGHT * (off - self._spread)
+        weight = _weight(self._prompts)
+        self._prompts += 1
+        self._bytes_per_token += weight * (seen - self._bytes_per_token)
+        self._spread += weight * (off - self._spread)
 
     def learn_speed(self, tokens: int, seconds: float) -> None:
         """An answer of so many tokens took so long."""
         if tokens > 0 and seconds > 0:
-            self._tokens_per_s += _WEIGHT * (tokens / seconds - self._tokens_per_s)
+            self._tokens_per_s += _weight(self._answers) * (tokens / seconds - self._tokens_per_s)
+            self._answers += 1
+
+
+def _weight(seen: int) -> float:
+    """Of the next observation: the first ones count as much as those before them together."""
+    return max(_WEIGHT, 1 / (seen + 2))

@@ -90,6 +90,7 @@ class Counters:
                 mapped.close()
         self._maps.clear()
         if self._fd >= 0:
+            fcntl.flock(self._fd, fcntl.LOCK_UN)  # a mapping still there would go on holding it
             os.close(self._fd)
             self._fd = -1
 
