@@ -14,6 +14,9 @@ from msgspec import Meta
 SNAPSHOT_FORMAT = 1
 """Raised when a reader of the older form would misunderstand the newer one."""
 
+REMOTE = "remote:"
+"""Begins the identity of weights that can't be hashed from here: it is declared, not verified."""
+
 Slot = Literal["blue", "green"]
 Operation = Literal["chat", "completions", "embeddings", "responses", "messages"]
 Balancing = Literal["round_robin", "least_in_flight", "power_of_two", "prefix_affinity", "session"]

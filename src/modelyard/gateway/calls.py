@@ -187,11 +187,12 @@ class Call:
         """Note how a sending to a replica ended; `note` is why it was chosen, and its status."""
         reason, status = note
         now = time.monotonic()
+        slot = self.slot or replica.slot  # that of the request: routes may have changed meanwhile
         self.attempts.append(
             Attempt(
                 replica=replica.route.id,
-                slot=replica.slot.slot,
-                digest=replica.slot.digest,
+                slot=slot.slot,
+                digest=slot.digest,
                 outcome=outcome,
                 started_s=begun - self.received,
                 duration_s=now - begun,

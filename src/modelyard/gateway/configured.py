@@ -14,7 +14,7 @@ from modelyard.core.errors import InvalidConfig
 from modelyard.core.keyring import secret_hash
 from modelyard.core.keys import KeyLogEntry, KeyPut, Limit, ModelLimitsPut, TenantPut
 from modelyard.core.limits import unenforceable
-from modelyard.core.routes import ModelRoute, Policy, ReplicaRoute, RouteSnapshot, SlotRoute
+from modelyard.core.routes import REMOTE, ModelRoute, Policy, ReplicaRoute, RouteSnapshot, SlotRoute
 from modelyard.gateway.config import GatewayFile, Limits, ModelSettings, UpstreamSettings
 from modelyard.gateway.upstream import check_url
 
@@ -271,7 +271,7 @@ def _identity(model: ModelSettings) -> str:
     """What is declared of weights that can't be hashed from here."""
     places = sorted([each.url.rstrip("/"), each.model or model.name] for each in model.upstreams)
     declared = msgspec.json.encode([places, model.revision])
-    return f"remote:{hashlib.sha256(declared).hexdigest()}"
+    return REMOTE + hashlib.sha256(declared).hexdigest()
 
 
 def _replica_id(model: ModelSettings, upstream: UpstreamSettings) -> str:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from modelyard.core.errors import InvalidConfig
 from modelyard.core.health import Circuit
-from modelyard.core.routes import ModelRoute, ReplicaRoute, RouteSnapshot, SlotRoute
+from modelyard.core.routes import REMOTE, ModelRoute, ReplicaRoute, RouteSnapshot, SlotRoute
 from modelyard.core.routing import unenforceable
 from modelyard.gateway.credentials import Credentials
 from modelyard.gateway.upstream import Pool
@@ -47,6 +47,13 @@ class LiveReplica:
     def __exit__(self, *_: object) -> None:
         self.in_flight -= 1
         self.on_free(self.model)
+
+
+def _same_weights(one: SlotRoute, other: SlotRoute) -> bool:
+    """Whether a replica of one slot can be one of the other. What is declared of remote weights
+    changes with every upstream that is added; the connections and counts of the others stay."""
+    remote = one.digest.startswith(REMOTE) and other.digest.startswith(REMOTE)
+    return remote or one.digest == other.digest
 
 
 def _nobody(_model: str) -> None:
@@ -120,7 +127,7 @@ class RouteTable:
 
     def _keep_or_make(self, model: str, slot: SlotRoute, route: ReplicaRoute) -> LiveReplica:
         known = self._replicas.get(route.id)
-        if known is None or known.route.url != route.url or known.slot.digest != slot.digest:
+        if known is None or known.route.url != route.url or not _same_weights(known.slot, slot):
             made = LiveReplica(model, slot, route, Pool(route.url, self._credentials.tls))
             made.on_free = lambda name: self.on_free(name)
             return made
