@@ -13,6 +13,7 @@ from modelyard.gateway.calls import Call
 from modelyard.gateway.routes import LiveReplica, RouteTable
 from modelyard.gateway.waiting import WaitingRoom
 
+_MOMENT_S = 0.02
 _SHOWN = 16
 """Replicas that `explain` is told of at most."""
 Place = tuple[LiveReplica, str]
@@ -128,7 +129,8 @@ class Placer:
 
     def _back_in_s(self, slot: SlotRoute) -> float:
         """Seconds until a breaker of the slot lets requests through again; 0: nobody knows."""
-        now = time.monotonic()
+        # One that does so since the look a moment ago must not be missed: look again at once.
+        now = time.monotonic() - _MOMENT_S
         waits = [live.circuit.back_in_s(now) for live in self._routes.live(slot)]
         return min((wait for wait in waits if wait > 0), default=0.0)
 
