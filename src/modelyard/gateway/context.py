@@ -63,11 +63,11 @@ class ContextFitter:
         for _ in range(_ROUNDS):
             counted = await self._count(view, slot)
             if counted is None and policy == "reject":
-                return  # the engine knows, and says so itself
+                return  # nothing is refused on a guess: the engine knows
             prompt = guess if counted is None else counted
             decided = fit(policy, prompt=prompt, wanted=wanted, context=context)
             call.trail.append(("context", (prompt, wanted, context, decided.action)))
-            if decided.action == "send":
+            if decided.action == "send" or (counted is None and decided.action == "reject"):
                 return
             if decided.action == "clamp" and decided.max_tokens is not None:
                 self._clamp(call, view, decided.max_tokens)

@@ -73,6 +73,7 @@ class _Embeddings(msgspec.Struct, kw_only=True):
 class _Tokenize(msgspec.Struct, kw_only=True):
     prompt: str | None = None
     content: str | None = None
+    messages: list[_Message] | None = None
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,11 +158,16 @@ def read_embeddings(body: bytes) -> EmbeddingAsk:
 
 
 def read_tokenize(body: bytes) -> str:
-    """Read `/tokenize`: `prompt` as vLLM calls it or `content` as llama.cpp does."""
+    """Read `/tokenize`: `prompt` or `messages` as vLLM calls them, `content` as llama.cpp does.
+
+    Raises InvalidRequest. The template of messages is their texts, one behind the other.
+    """
     request = _decode(_tokenize_decoder, body)
+    if request.messages is not None:
+        return "".join(_content(message) for message in request.messages)
     text = request.prompt if request.prompt is not None else request.content
     if text is None:
-        raise InvalidRequest("'prompt' or 'content' is missing", param="prompt")
+        raise InvalidRequest("'prompt', 'content' or 'messages' is missing", param="prompt")
     return text
 
 

@@ -101,6 +101,7 @@ class Routes:
             ("GET", "/slots"): self._slots,
             ("GET", "/metrics"): self._metrics,
             ("POST", "/tokenize"): self._tokenize,
+            ("POST", "/apply-template"): self._apply_template,
             ("GET", "/control/state"): self._state,
             ("GET", "/control/faults"): self._list_faults,
             ("POST", "/control/faults"): self._add_fault,
@@ -328,6 +329,10 @@ class Routes:
             "max_model_len": self._settings.context_length,
             "tokens": text_tokens(text),
         }
+        return json_reply(encode_json(answer), connection.headers())
+
+    def _apply_template(self, connection: Connection, request: Request) -> bytes:
+        answer = {"prompt": read_tokenize(request.body)}
         return json_reply(encode_json(answer), connection.headers())
 
     def _state(self, connection: Connection, request: Request) -> bytes:
