@@ -135,7 +135,7 @@ def _check(settings: GatewayFile) -> None:
     _once("keys", [key.id for key in settings.keys])
     if sum(model.default for model in settings.models) > 1:
         raise InvalidConfig("models: more than one is the default", next_step="leave one")
-    tenants = {tenant.name for tenant in settings.tenants}
+    tenants = {"default", *(tenant.name for tenant in settings.tenants)}
     for model in settings.models:
         _known(f"models {model.name!r} fallbacks", model.fallbacks, models)
         if model.name in model.fallbacks:

@@ -13,6 +13,7 @@ from modelyard.core.errors import InvalidConfig
 Settings = TypeVar("Settings")
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`")
 _MISSING = re.compile(r"Object missing required field `(.*)`")
+_PLACED = re.compile(r"(.*) - at `(key` in `)?\$(.*)`$")
 _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
 
 
@@ -40,8 +41,9 @@ def read_settings(file: Path, kind: type[Settings]) -> Settings:
 
 
 def _invalid(told: str, file: Path, tree: yaml.Node | None, kind: type[Any]) -> InvalidConfig:
-    what, _, path = told.partition(" - at `$")
-    steps = _steps(path.rstrip("`"))
+    placed = _PLACED.match(told)
+    what, is_key, path = (placed[1], placed[2], placed[3]) if placed else (told, None, "")
+    steps = _steps(path)
     next_step = "correct it; the reference lists every setting: docs/gateway.reference.yaml"
     unknown = _UNKNOWN.match(what)
     missing = _MISSING.match(what)
@@ -56,6 +58,9 @@ def _invalid(told: str, file: Path, tree: yaml.Node | None, kind: type[Any]) -> 
             next_step = f"known here: {', '.join(known)}"
     elif missing:
         what = f"`{missing[1]}` is missing"
+    elif what.startswith("Invalid enum value"):
+        allowed = _values_at(kind, steps, "key_type" if is_key else "")
+        next_step = f"allowed here: {', '.join(allowed)}" if allowed else next_step
     line = _line(tree, steps)
     return InvalidConfig(f"{file}{line}: {_shown(steps)}{what}", next_step=next_step)
 
@@ -99,6 +104,16 @@ def _fields_at(kind: Any, steps: list[str | int]) -> list[str]:
         here = _below(here, step)
     here = _struct_of(here)
     return [field.encode_name for field in here.fields] if here is not None else []
+
+
+def _values_at(kind: Any, steps: list[str | int], part: str) -> list[str]:
+    """The words that a setting, or the names of a mapping, may be."""
+    here: Any = msgspec.inspect.type_info(kind)
+    for step in steps:
+        here = _below(here, step)
+    if part:
+        here = getattr(_one_with(here, part), part, None)
+    return [str(value) for value in getattr(_one_with(here, "values"), "values", ())]
 
 
 def _below(here: Any, step: str | int) -> Any:
