@@ -18,11 +18,22 @@ from modelyard.api.messages import (
     DeployRequest,
     EventList,
     EventView,
+    Explained,
     Family,
     FamilyMember,
+    KeyCreated,
+    KeyList,
+    KeyView,
+    KeyWish,
+    LimitsWish,
     ModelDetails,
     ModelPage,
+    RotateWish,
     Status,
+    TenantList,
+    TenantView,
+    UsageList,
+    UsageRow,
 )
 from modelyard.core import errors
 from modelyard.core.deployments import NEXT_STEP_MARK, DeploymentState
@@ -125,6 +136,49 @@ class Client:
         body = AliasWish(version=version, reason=reason).model_dump(mode="json")
         path = f"/api/models/{_segment(name)}/aliases/{_segment(alias)}"
         return self._ask(AliasView, "PUT", path, json=body)
+
+    def create_key(self, wish: KeyWish) -> KeyCreated:
+        """Make a key; its secret is shown this once."""
+        return self._ask(KeyCreated, "POST", "/api/keys", json=wish.model_dump(mode="json"))
+
+    def keys(self) -> tuple[KeyView, ...]:
+        """All keys that were not revoked."""
+        return self._ask(KeyList, "GET", "/api/keys").keys
+
+    def revoke_key(self, key_id: str) -> None:
+        """End a key: new requests with it get 401 within a second."""
+        self._send("DELETE", f"/api/keys/{_segment(key_id)}")
+
+    def rotate_key(self, key_id: str, grace_s: float = 0.0) -> KeyCreated:
+        """Give a key another secret; the one before is taken for `grace_s` seconds more."""
+        body = RotateWish(grace_s=grace_s).model_dump(mode="json")
+        return self._ask(KeyCreated, "POST", f"/api/keys/{_segment(key_id)}/rotate", json=body)
+
+    def tenants(self) -> tuple[TenantView, ...]:
+        """Those that have keys or limits."""
+        return self._ask(TenantList, "GET", "/api/tenants").tenants
+
+    def set_tenant(self, tenant: str, wish: LimitsWish) -> None:
+        """Bound what all keys of a tenant may use together."""
+        body = wish.model_dump(mode="json")
+        self._send("PUT", f"/api/tenants/{_segment(tenant)}", json=body)
+
+    def drop_tenant(self, tenant: str) -> None:
+        """End a tenant, with all its keys."""
+        self._send("DELETE", f"/api/tenants/{_segment(tenant)}")
+
+    def set_model_limits(self, model: str, wish: LimitsWish) -> None:
+        """Bound what all callers of a public model name may use together."""
+        self._send("PUT", f"/api/limits/{_segment(model)}", json=wish.model_dump(mode="json"))
+
+    def usage(self, days: int = 30, tenant: str | None = None) -> tuple[UsageRow, ...]:
+        """What keys used, by day, of the last `days` days."""
+        query: dict[str, Any] = {"days": days} | ({} if tenant is None else {"tenant": tenant})
+        return self._ask(UsageList, "GET", "/api/usage", params=query).usage
+
+    def explain(self, request_id: str) -> Explained:
+        """Why a request went as it did; NotFound when nobody knows of it."""
+        return self._ask(Explained, "GET", f"/api/requests/{_segment(request_id)}")
 
     def events(self, after: int = 0, limit: int = 100) -> tuple[EventView, ...]:
         """At most `limit` lines of the journal after `after`."""

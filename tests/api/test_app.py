@@ -37,6 +37,8 @@ class Runtime:
     def __init__(self) -> None:
         self.known: tuple[GatewayFacts, ...] = (GATEWAY,)
         self.woken = 0
+        self.announced = 0
+        self.remembered: dict[str, Mapping[str, Any]] = {}
 
     def gateways(self) -> tuple[GatewayFacts, ...]:
         return self.known
@@ -46,6 +48,12 @@ class Runtime:
 
     def routes_version(self) -> int:
         return 2
+
+    def explanation(self, request_id: str) -> Mapping[str, Any] | None:
+        return self.remembered.get(request_id)
+
+    def announce(self) -> None:
+        self.announced += 1
 
     def wake(self) -> None:
         self.woken += 1
@@ -97,6 +105,7 @@ async def api(
             choose_engine=choose,
             runtime=runtime,
             wake=runtime.wake,
+            announce_keys=runtime.announce,
             clock=lambda: 5.0,
         )
     )

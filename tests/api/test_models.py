@@ -46,6 +46,7 @@ async def api(registry: Registry, store: Store) -> AsyncIterator[httpx.AsyncClie
             choose_engine=lambda _facts, _wanted: "fake",
             runtime=cast("Runtime", None),
             wake=lambda: None,
+            announce_keys=lambda: None,
             clock=lambda: 5.0,
         )
     )

@@ -110,12 +110,18 @@ async def test_a_poll_ends_empty_in_time_and_at_the_controllers_end(side: Side) 
 
 
 async def test_keys_come_from_where_the_gateway_is(side: Side) -> None:
-    entries = tuple(KeyRevoked(seq=n, at=0.0, key_id=f"k{n}") for n in (1, 2))
-    for entry in entries:
-        side.store.keys.append(entry)
+    entries = tuple(
+        side.store.keys.append(lambda seq: KeyRevoked(seq=seq, at=0.0, key_id=f"k{seq}"))
+        for _ in range(2)
+    )
     assert (await side.poll(routes=0, keys=1, wait_s=30)).keys == entries[1:]
     ahead = await side.poll(routes=0, keys=7, wait_s=30)
     assert (ahead.keys_reset, ahead.keys) == (True, entries)
+    # A gateway that kept its routes and lost its keys, or has those of another state.
+    lost = await side.poll(routes=0, keys=0, keys_epoch="", wait_s=30)
+    assert (lost.keys_reset, lost.keys) == (False, entries)
+    other = await side.poll(routes=0, keys=1, keys_epoch="another", wait_s=30)
+    assert (other.keys_reset, other.keys) == (True, entries)
 
 
 async def test_the_same_content_is_published_once_and_counts_on_after_a_restart(

@@ -32,6 +32,19 @@ REPLICA = Replica(
 )
 
 
+def record(number: int) -> RequestRecord:
+    return RequestRecord(
+        request_id=f"q{number}",
+        gateway="g",
+        received_at=float(number),
+        operation="chat",
+        stream=False,
+        outcome="completed",
+        status=200,
+        e2e_s=0.1,
+    )
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "home" / "state.db"
@@ -104,18 +117,6 @@ def test_the_journal_counts_and_is_read_in_pieces(store: Store) -> None:
 
 
 def test_a_record_is_counted_once(store: Store) -> None:
-    def record(number: int) -> RequestRecord:
-        return RequestRecord(
-            request_id=f"q{number}",
-            gateway="g",
-            received_at=float(number),
-            operation="chat",
-            stream=False,
-            outcome="completed",
-            status=200,
-            e2e_s=0.1,
-        )
-
     assert store.records.add([record(1), record(2), record(2)]) == 2
     assert store.records.add([record(2), record(3)]) == 1
     assert store.records.add([]) == 0
@@ -124,13 +125,37 @@ def test_a_record_is_counted_once(store: Store) -> None:
 
 def test_the_key_log_keeps_its_order(store: Store) -> None:
     assert store.keys.last_seq() == 0
-    entries = [KeyRevoked(seq=n, at=0.0, key_id=f"k{n}") for n in (1, 2, 3)]
-    for entry in entries:
-        store.keys.append(entry)
+    entries = [
+        store.keys.append(lambda seq: KeyRevoked(seq=seq, at=0.0, key_id=f"k{seq}"))
+        for _ in range(3)
+    ]
+    assert [entry.seq for entry in entries] == [1, 2, 3]
     assert store.keys.after(1) == tuple(entries[1:])
     assert store.keys.last_seq() == 3
     with pytest.raises(StorageError):
-        store.keys.append(entries[0])
+        store.keys.append(lambda _seq: entries[0])
+
+
+def test_what_keys_used_is_summed_once(store: Store) -> None:
+    def used(number: int, **fields: object) -> RequestRecord:
+        made = {"tenant": "t", "key_id": "k", "model": "m", "prompt_tokens": 10,
+                "completion_tokens": 5, "received_at": 86_400.0 * 20_000}  # fmt: skip
+        return msgspec.structs.replace(record(number), **(made | fields))
+
+    batch = [used(1), used(2, cache="hit"), used(3, outcome="failed", completion_tokens=None),
+             used(4, key_id=None, tenant=None), used(5, received_at=86_400.0 * 20_001)]  # fmt: skip
+    assert store.records.add(batch) == 5
+    assert store.records.add(batch) == 0  # sent again: not counted again
+    assert store.records.add([used(6)]) == 1
+
+    rows = store.usage.since(20_000, tenant="t")
+    assert [(row.day, row.requests) for row in rows] == [(20_000, 4), (20_001, 1)]
+    first = rows[0]
+    assert (first.unsuccessful, first.cached) == (1, 1)
+    assert (first.prompt_tokens, first.completion_tokens) == (30, 10)
+    assert len(store.usage.since(20_000)) == 3
+    assert store.records.find("q4") == batch[3]
+    assert store.records.find("nothing") is None
 
 
 def test_the_migrations_make_the_tables_that_the_code_uses(path: Path, store: Store) -> None:

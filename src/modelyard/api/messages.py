@@ -11,6 +11,17 @@
     GET    /api/models/{ref}/lineage        → {"family": [FamilyMember]}
     GET    /api/models/{name}/history?at=T  → AliasHistory
     PUT    /api/models/{name}/aliases/{alias}      AliasWish → AliasView
+    GET    /api/keys                        → {"keys": [KeyView]}
+    POST   /api/keys                        KeyWish → 201 KeyCreated, the only time that the secret
+                                            is shown
+    DELETE /api/keys/{id}                   → 204; new requests get 401 within a second
+    POST   /api/keys/{id}/rotate            {"grace_s": …} → KeyCreated
+    GET    /api/tenants                     → {"tenants": [TenantView]}
+    PUT    /api/tenants/{tenant}            LimitsWish → 204
+    DELETE /api/tenants/{tenant}            → 204, with all its keys
+    PUT    /api/limits/{model}              LimitsWish → 204; of all callers together
+    GET    /api/usage?days=N&tenant=T       → {"usage": [UsageRow]}
+    GET    /api/requests/{id}               → Explained
     GET    /api/events?after=SEQ&limit=N    → {"events": [EventView]}
     GET    /health                          → 200 {"status": "ok"}, no token needed
 
@@ -19,7 +30,7 @@ more fields: {"error": {"message", "type", "code", "param", "next_step"}}.
 Times are Unix seconds.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -262,6 +273,106 @@ class AliasView(_Strict):
     alias: str
     version: int
     warnings: tuple[str, ...]
+
+
+class LimitView(_Strict):
+    """A bound on what one may use, over all models or of one."""
+
+    kind: str
+    amount: float
+    model: str | None
+
+
+class LimitsWish(_Strict):
+    """Bounds by kind: requests_per_min, tokens_per_min, concurrent_requests, tokens_per_day,
+    tokens_per_month."""
+
+    limits: dict[str, float] = {}
+    limits_by_model: dict[str, dict[str, float]] = {}
+
+
+class KeyWish(LimitsWish):
+    """A key to be made."""
+
+    key_id: str | None = None
+    """Chosen by the caller, or drawn."""
+    name: str = Field(default="", max_length=200)
+    tenant: str = "default"
+    models: tuple[str, ...] | None = None
+    """Public names that it may ask; null: all."""
+    priority: Literal["high", "normal", "low"] = "normal"
+    expires_at: float | None = None
+
+
+class KeyView(_Strict):
+    """A key, without its secret, which nobody has but its holder."""
+
+    key_id: str
+    name: str
+    tenant: str
+    models: tuple[str, ...] | None
+    limits: tuple[LimitView, ...]
+    priority: Literal["high", "normal", "low"]
+    created_at: float
+    expires_at: float | None
+
+
+class KeyCreated(_Strict):
+    """A key and its secret, which is shown this once."""
+
+    key: KeyView
+    secret: str
+
+
+class KeyList(_Strict):
+    keys: tuple[KeyView, ...]
+
+
+class RotateWish(_Strict):
+    """Give a key another secret."""
+
+    grace_s: float = Field(default=0.0, ge=0, le=30 * 86_400)
+    """For so long the secret of before is taken too."""
+
+
+class TenantView(_Strict):
+    """Whoever has keys together."""
+
+    tenant: str
+    keys: int
+    limits: tuple[LimitView, ...]
+
+
+class TenantList(_Strict):
+    tenants: tuple[TenantView, ...]
+
+
+class UsageRow(_Strict):
+    """What one key used of one model on one day of UTC."""
+
+    day: int
+    """Days since 1970."""
+    tenant: str
+    key_id: str
+    model: str
+    requests: int
+    unsuccessful: int
+    cached: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class UsageList(_Strict):
+    usage: tuple[UsageRow, ...]
+
+
+class Explained(_Strict):
+    """Why a request went as it did."""
+
+    record: dict[str, Any]
+    """Its record, as `core/records.py` has it."""
+    decisions: tuple[dict[str, Any], ...]
+    """What was decided on its way, in order; empty when its gateway no longer remembers."""
 
 
 class EventView(_Strict):

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from modelyard.core.facts import ModelFacts
 from modelyard.core.gateways import GatewayFacts
@@ -21,6 +21,10 @@ class Runtime(Protocol):
 
     def routes_version(self) -> int:
         """Version of the newest snapshot."""
+
+    def explanation(self, request_id: str) -> Mapping[str, Any] | None:
+        """What a gateway remembers of a request: its record and decisions. May be called from any
+        thread; None when none of those that live does."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,4 +53,6 @@ class ApiParts:
     runtime: Runtime
     wake: Callable[[], None]
     """Lets the reconcile loop look at once; may be called from any thread."""
+    announce_keys: Callable[[], None]
+    """Lets the gateways see at once that the key log has grown; from any thread."""
     clock: Callable[[], float]

@@ -14,8 +14,10 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
+from urllib.parse import quote
 
 import httpx
 import uvicorn
@@ -49,6 +51,7 @@ from modelyard.settings import RegistrySettings, load_settings
 from modelyard.state.store import Store, open_sqlite
 
 log = logging.getLogger(__name__)
+_ASK_S = 2.0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -153,8 +156,9 @@ class _Controller:
                     store=self._store,
                     registry=registry,
                     choose_engine=lambda facts, wanted: choose_engine(facts, wanted).name,
-                    runtime=_Runtime(gateways, publisher),
+                    runtime=_Runtime(gateways, publisher, read_token(self._home.gateway_token)),
                     wake=lambda: _wake(loop, changed),
+                    announce_keys=lambda: _call(loop, publisher.release),
                     clock=time.time,
                 )
             )
@@ -224,9 +228,10 @@ class _Controller:
 class _Runtime:
     """What the API asks of the controller's memory. Called from threads: it only reads."""
 
-    def __init__(self, gateways: Gateways, publisher: Publisher) -> None:
+    def __init__(self, gateways: Gateways, publisher: Publisher, gateway_token: str) -> None:
         self._gateways = gateways
         self._publisher = publisher
+        self._headers = {"authorization": f"Bearer {gateway_token}"}
 
     def gateways(self) -> tuple[GatewayFacts, ...]:
         return self._gateways.living()
@@ -236,6 +241,21 @@ class _Runtime:
 
     def routes_version(self) -> int:
         return self._publisher.current.version
+
+    def explanation(self, request_id: str) -> Mapping[str, Any] | None:
+        for gateway in self._gateways.living():
+            # Its certificate is for clients: from here it may go by another name, and the token
+            # is only told to what wrote its address into the home.
+            with (
+                contextlib.suppress(httpx.HTTPError, ValueError),
+                httpx.Client(trust_env=False, verify=False, timeout=_ASK_S) as http,  # noqa: S501
+            ):
+                path = f"{gateway.url}/admin/requests/{quote(request_id, safe='')}"
+                reply = http.get(path, headers=self._headers)
+                if reply.status_code == 200:
+                    found: Mapping[str, Any] = reply.json()
+                    return found
+        return None
 
 
 class _Server(uvicorn.Server):
@@ -258,6 +278,11 @@ def _only_one(home: Home) -> Iterator[None]:
                 next_step="use it, or stop it first: modelyard status shows its pid",
             ) from error
         yield
+
+
+def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
+    with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to tell
+        loop.call_soon_threadsafe(function)
 
 
 def _wake(loop: asyncio.AbstractEventLoop, event: asyncio.Event) -> None:

@@ -70,6 +70,11 @@ class Keyring:
         """The keys that were not revoked."""
         return self._keys.values()
 
+    @property
+    def tenants(self) -> Iterable[TenantPut]:
+        """The tenants that were given limits."""
+        return self._tenants.values()
+
     def find(self, secret: bytes, now: float) -> KeyPut | None:
         """The key of a secret that was shown; None when there is none, or it has expired.
 

@@ -1,5 +1,7 @@
 """The ordered log of changes to keys and limits."""
 
+from collections.abc import Callable
+
 import msgspec
 import sqlalchemy as sa
 
@@ -27,8 +29,14 @@ class KeyLog:
         with self._database.reading() as connection:
             return connection.execute(sa.select(sa.func.max(table.c.seq))).scalar() or 0
 
-    def append(self, entry: KeyLogEntry) -> None:
-        """Add the next entry; StorageError when its `seq` is taken."""
+    def append(self, make: Callable[[int], KeyLogEntry]) -> KeyLogEntry:
+        """Add the entry that `make` builds for the next sequence number; return it.
+
+        Nothing is added when `make` raises; its exception goes on to the caller.
+        """
         with self._database.transaction() as connection:
+            last = connection.execute(sa.select(sa.func.max(table.c.seq))).scalar() or 0
+            entry = make(last + 1)
             body = msgspec.json.encode(entry).decode()
             connection.execute(sa.insert(table).values(seq=entry.seq, body=body))
+            return entry

@@ -6,8 +6,10 @@ import msgspec
 import sqlalchemy as sa
 
 from modelyard.core.records import RequestRecord
+from modelyard.core.usage import summed
 from modelyard.state.database import Database
 from modelyard.state.tables import records as table
+from modelyard.state.usage import add_usage
 
 _LOOKED_UP_AT_ONCE = 500
 
@@ -32,7 +34,16 @@ class Records:
                     del by_id[request_id]
             if by_id:
                 connection.execute(sa.insert(table), [_row(record) for record in by_id.values()])
+                add_usage(connection, summed(by_id.values()))
         return len(by_id)
+
+    def find(self, request_id: str) -> RequestRecord | None:
+        """The record of a request."""
+        with self._database.reading() as connection:
+            body = connection.execute(
+                sa.select(table.c.body).where(table.c.request_id == request_id)
+            ).scalar()
+            return None if body is None else msgspec.json.decode(body, type=RequestRecord)
 
     def newest(self, limit: int) -> list[RequestRecord]:
         """At most `limit` of them, the latest received first."""

@@ -11,6 +11,7 @@ from modelyard.state.meta import Meta
 from modelyard.state.records import Records
 from modelyard.state.replicas import Replicas
 from modelyard.state.snapshots import Snapshots
+from modelyard.state.usage import UsageTable
 
 
 class Store:
@@ -31,6 +32,7 @@ class Store:
         self.snapshots = Snapshots(self._database)
         self.keys = KeyLog(self._database)
         self.records = Records(self._database)
+        self.usage = UsageTable(self._database)
 
     def close(self) -> None:
         """Close the database."""

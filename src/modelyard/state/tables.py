@@ -6,7 +6,7 @@ default in older rows) beside the columns that queries need.
 
 import sqlalchemy as sa
 
-SCHEMA_HEAD = "0001"
+SCHEMA_HEAD = "0002"
 """Revision of the newest migration; a test holds it to the scripts."""
 
 metadata = sa.MetaData()
@@ -71,3 +71,17 @@ records = sa.Table(
     sa.Column("replica", sa.String(200)),
     sa.Column("body", sa.Text, nullable=False),
 )
+usage = sa.Table(
+    "usage",
+    metadata,
+    sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("tenant", sa.String(128), primary_key=True),
+    sa.Column("key_id", sa.String(128), primary_key=True),
+    sa.Column("model", sa.String(128), primary_key=True),
+    sa.Column("requests", sa.BigInteger, nullable=False),
+    sa.Column("unsuccessful", sa.BigInteger, nullable=False),
+    sa.Column("cached", sa.BigInteger, nullable=False),
+    sa.Column("prompt_tokens", sa.BigInteger, nullable=False),
+    sa.Column("completion_tokens", sa.BigInteger, nullable=False),
+)
+"""`day`: days since 1970; an empty tenant or key: none was needed."""

@@ -1,0 +1,39 @@
+"""What each key used of each model, by day."""
+
+from collections.abc import Sequence
+
+import sqlalchemy as sa
+
+from modelyard.core.usage import Usage
+from modelyard.state.database import Database
+from modelyard.state.tables import usage as table
+
+_SUMS = ("requests", "unsuccessful", "cached", "prompt_tokens", "completion_tokens")
+_KEYS = ("day", "tenant", "key_id", "model")
+
+
+class UsageTable:
+    """Sums, added to in the transaction that stores their records: each is counted once."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def since(self, day: int, *, tenant: str | None = None) -> list[Usage]:
+        """Rows from that day on (days since 1970), by day, tenant, key and model."""
+        asked = sa.select(table).where(table.c.day >= day)
+        if tenant is not None:
+            asked = asked.where(table.c.tenant == tenant)
+        with self._database.reading() as connection:
+            rows = connection.execute(asked.order_by(*(table.c[key] for key in _KEYS))).mappings()
+            return [Usage(**row) for row in rows]
+
+
+def add_usage(connection: sa.Connection, rows: Sequence[Usage]) -> None:
+    """Add to the sums, within the caller's transaction."""
+    for row in rows:
+        mine = [table.c[key] == getattr(row, key) for key in _KEYS]
+        sums = {name: table.c[name] + getattr(row, name) for name in _SUMS}
+        done = connection.execute(sa.update(table).where(*mine).values(**sums))
+        if done.rowcount == 0:
+            values = {name: getattr(row, name) for name in (*_KEYS, *_SUMS)}
+            connection.execute(sa.insert(table).values(**values))
