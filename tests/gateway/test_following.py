@@ -13,6 +13,7 @@ from starlette.routing import Route
 from tests.gateway.rig import Engine, Rig, StartRig, chat, eventually, model_route
 
 from modelyard.core.home import Home
+from modelyard.core.keys import KeyLogEntry
 from modelyard.core.routes import ModelRoute, RouteSnapshot, ShadowRoute
 from modelyard.gateway.routes import Applied, RouteTable
 from modelyard.wire.feed import FeedUpdate, GatewayReport, RecordBatch, RecordReceipt
@@ -32,6 +33,9 @@ class StubController:
         self.refusal: tuple[bytes, int] | None = None
         """Batches that hold these bytes are answered with this status."""
         self.polls = 0
+        self.entries: list[KeyLogEntry] = []
+        self.holes: set[int] = set()
+        self.asked_from: list[int] = []
         self.garbled = b""
         """Said to every poll, instead of an update."""
         self.app = Starlette(
@@ -47,12 +51,28 @@ class StubController:
         if request.headers["authorization"] != f"Bearer {TOKEN}":
             return Response(status_code=401)
         known = int(request.query_params["routes"])
-        while self.snapshot is None or self.snapshot.version <= known:
+        after = int(request.query_params["keys"])
+        reset = request.query_params["keys_epoch"] not in ("", "e")
+        after = 0 if reset else after
+        self.asked_from.append(after)
+        while (self.snapshot is None or self.snapshot.version <= known) and not self._keys(after):
             self.changed.clear()
             await self.changed.wait()
-        update = FeedUpdate(epoch=self.snapshot.epoch, routes=self.snapshot)
+        update = FeedUpdate(
+            epoch="e", routes=self.snapshot, keys=self._keys(after), keys_reset=reset
+        )
         self.polls += 1
         return Response(self.garbled or msgspec.json.encode(update))
+
+    def _keys(self, after: int) -> tuple[KeyLogEntry, ...]:
+        """The entries after one; a hole is there only for who has some already."""
+        new = [entry for entry in self.entries if entry.seq > after]
+        return tuple(entry for entry in new if after == 0 or entry.seq not in self.holes)
+
+    def tell(self, *entries: KeyLogEntry) -> None:
+        """Add to the key log."""
+        self.entries += entries
+        self.changed.set()
 
     async def report(self, request: Request) -> Response:
         self.reports.append(msgspec.json.decode(await request.body(), type=GatewayReport))
