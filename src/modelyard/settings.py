@@ -4,6 +4,9 @@
       host: 127.0.0.1        address that clients reach
       port: 8000
       drain_s: 30            seconds that requests in flight get when Modelyard is stopped
+      when_spool_full: drop  refuse: new requests get 503 rather than go unrecorded
+      tls: null              {cert_file: …, key_file: …}, PEM; a relative path begins at the folder
+                             of config.yaml
     controller:
       host: 127.0.0.1        address of the management API
       port: 8001
@@ -19,7 +22,7 @@ An unknown key is an error: a misspelt setting must not be ignored.
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
@@ -37,6 +40,15 @@ ENV_PREFIX = "MODELYARD_"
 _NESTING = "__"
 
 
+class TlsSettings(BaseModel):
+    """What the gateway shows to its clients."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    cert_file: Path
+    key_file: Path
+
+
 class GatewaySettings(BaseModel):
     """Where the data plane listens."""
 
@@ -46,6 +58,10 @@ class GatewaySettings(BaseModel):
     port: int = Field(default=8000, ge=0, le=65535)
     drain_s: float = Field(default=30.0, ge=0)
     """Seconds that requests in flight get when Modelyard is stopped."""
+    when_spool_full: Literal["refuse", "drop"] = "drop"
+    """Refuse new requests with 503 rather than leave them unrecorded (the choice where keys have
+    budgets), or drop their records and count them."""
+    tls: TlsSettings | None = None
 
 
 class ControllerSettings(BaseModel):

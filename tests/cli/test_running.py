@@ -1,13 +1,10 @@
 """`deploy`, `status` and `chat` against a real `modelyard up`, with the fake engine behind it."""
 
-import importlib.resources
 import json
 import os
 import pty
 import select
 import signal
-import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -15,50 +12,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from modelyard.core.home import Home
-from modelyard.registry.registry import Registry
+from tests.cli.stacks import running_stack
 
 Cli = Callable[..., Any]
 STATUS_KEYS = ["gateway", "controller", "deployments", "replicas"]
 REPLICA_KEYS = {"id", "deployment", "version", "digest", "slot", "state", "pid", "url"}
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home on which `modelyard up` runs, with `small:1` registered and nothing deployed."""
     root = tmp_path_factory.mktemp("stack")
-    packaged = importlib.resources.files("modelyard.demo") / "yardling" / "1"
-    with importlib.resources.as_file(packaged) as weights:
-        Registry(Home(root)).register("small", weights)
-    arguments = ["up", "--home", root, "--gateway-port", _free_port(), "--port", _free_port()]
-    with (root / "up.log").open("wb") as log:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "modelyard.cli.main", *map(str, arguments)],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-    try:
-        deadline = time.monotonic() + 60
-        while "Ctrl-C ends" not in (said := (root / "up.log").read_text()):
-            assert process.poll() is None, said
-            assert time.monotonic() < deadline, said
-            time.sleep(0.05)
+    with running_stack(root, "small"):
         yield root
-    finally:
-        process.send_signal(signal.SIGTERM)
-        try:
-            process.wait(30)
-        finally:
-            process.kill()
-            process.wait()
 
 
 @pytest.fixture

@@ -23,6 +23,16 @@ def chat(
         str | None,
         typer.Option("--model", "-m", metavar="NAME", help="Public name; by default the default."),
     ] = None,
+    key: Annotated[
+        str | None,
+        typer.Option(
+            "--key",
+            metavar="SECRET",
+            envvar="MODELYARD_API_KEY",
+            show_default=False,
+            help="API key; better given by the variable than for all to see.",
+        ),
+    ] = None,
     home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -35,7 +45,7 @@ def chat(
     if question is None and as_json:
         raise InvalidRequest("--json needs a question", next_step='modelyard chat "…" --json')
     where = resolve_home(home)
-    with Asker(gateway_url(where)) as asker:
+    with Asker(gateway_url(where), key) as asker:
         name = model or _the_model(asker, where)
         if question is None:
             _converse(asker, name)

@@ -32,6 +32,8 @@ COMMANDS: dict[str, Entry] = {
     "deploy": Entry("modelyard.cli.deploy:deploy", "Serve a version under a public name.", _SERVE),
     "status": Entry("modelyard.cli.status:status", "Show what runs.", _SERVE),
     "chat": Entry("modelyard.cli.chat:chat", "Talk to a deployed model.", _SERVE),
+    "keys": Entry("modelyard.cli.keys:app", "Say who may ask, and how much.", _SERVE),
+    "explain": Entry("modelyard.cli.explain:explain", "Say why a request went as it did.", _SERVE),
     "fake-engine": Entry(
         "modelyard.cli.fake_engine:fake_engine",
         "Run a scripted engine for tests and benchmarks.",

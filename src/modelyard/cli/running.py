@@ -7,10 +7,11 @@ from modelyard.core.home import Home
 
 
 def gateway_url(home: Home) -> str:
-    """URL of the home's gateway; Unavailable when none was started there."""
+    """URL of the home's gateway from this machine; Unavailable when none was started there."""
     try:
         record = json.loads((home.run / "gateway.json").read_bytes())
-        return str(record["url"])
+        url = str(record["url"])
+        return url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
     except (OSError, ValueError, KeyError, TypeError):
         raise Unavailable(
             f"nothing runs on the home {home.root}",

@@ -25,7 +25,7 @@ from modelyard.control.supervisor import (
 )
 from modelyard.core.errors import LaunchFailed, ModelyardError
 from modelyard.core.home import Home
-from modelyard.settings import Settings, load_settings
+from modelyard.settings import Settings, TlsSettings, load_settings
 
 if TYPE_CHECKING:
     from modelyard.api.messages import DeploymentView
@@ -66,14 +66,15 @@ def up(
         "controller": {} if port is None else {"port": port},
     }
     settings = load_settings(place.config, flags)
-    check_loopback(settings.gateway.host, "gateway.host")
+    if not _has_key(place):
+        check_loopback(settings.gateway.host, "gateway.host")
     check_loopback(settings.controller.host, "controller.host")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     if not place.run.exists():
         # Nothing can be left over here; a new home is not begun for a port that is taken.
         _check_ports(settings)
     prepare_home(place)
-    gateway_url = _url(settings.gateway.host, settings.gateway.port)
+    gateway_url = _gateway_url(settings)
     with sole_supervisor(place, gateway_url):
         for name in end_leftovers(
             place, {"gateway": GATEWAY_MODULE, "controller": CONTROLLER_MODULE}
@@ -81,6 +82,22 @@ def up(
             print(f"ended the {name} that an earlier start had left", file=sys.stderr)
         _check_ports(settings)
         asyncio.run(_supervise(place, settings, tuple(deploy or ())))
+
+
+def _has_key(home: Home) -> bool:
+    """Whether there ever was an API key: then others may reach the gateway."""
+    if not home.state.exists():
+        return False
+    from modelyard.core.keyring import Keyring
+    from modelyard.state.store import open_sqlite
+
+    store = open_sqlite(home.state)
+    try:
+        ring = Keyring()
+        ring.apply(store.keys.after(0), reset=True)
+        return ring.required
+    finally:
+        store.close()
 
 
 def _check_ports(settings: Settings) -> None:
@@ -120,7 +137,7 @@ def children(home: Home, settings: Settings) -> tuple[ChildSpec, ChildSpec]:
             argv=(
                 *(sys.executable, "-m", CONTROLLER_MODULE, "--home", str(home.root)),
                 *("--host", controller.host, "--port", str(controller.port)),
-                *("--gateway-url", _url(gateway.host, gateway.port)),
+                *("--gateway-url", _gateway_url(settings)),
             ),
             stop_grace_s=CONTROLLER_GRACE_S,
         ),
@@ -131,9 +148,19 @@ def children(home: Home, settings: Settings) -> tuple[ChildSpec, ChildSpec]:
                 *("--listen", f"{gateway.host}:{gateway.port}"),
                 *("--controller", _url(controller.host, controller.port)),
                 *("--drain-s", str(gateway.drain_s)),
+                *("--when-spool-full", gateway.when_spool_full),
+                *(_tls_options(home, gateway.tls) if gateway.tls is not None else ()),
             ),
             stop_grace_s=gateway.drain_s + GATEWAY_GRACE_S,
         ),
+    )
+
+
+def _tls_options(home: Home, tls: TlsSettings) -> tuple[str, ...]:
+    folder = home.config.parent
+    return (
+        *("--tls-cert", str(folder / tls.cert_file.expanduser())),
+        *("--tls-key", str(folder / tls.key_file.expanduser())),
     )
 
 
@@ -179,10 +206,11 @@ class _Greeter:
         self._wait_for("gateway")
         if self.stopping:
             return
-        gateway = _url(self._settings.gateway.host, self._settings.gateway.port)
+        gateway = _gateway_url(self._settings)
         management = _url(self._settings.controller.host, self._settings.controller.port)
         print(f"Modelyard {__version__} on {self._home.root}")
-        print(f"gateway     {gateway}/v1")
+        keyed = _has_key(self._home)
+        print(f"gateway     {gateway}/v1{'  (every request needs an API key)' if keyed else ''}")
         print(f"management  {management}  (token in {self._home.admin_token})")
         print(f"logs        {self._home.logs}", flush=True)
         served = self._bring_up()
@@ -194,7 +222,8 @@ class _Greeter:
             print("\nAsk it something:")
             print(
                 f"  curl {gateway}/v1/chat/completions -H 'content-type: application/json' \\\n"
-                f'''    -d '{{"model": "{served}", "messages": '''
+                + ("    -H 'authorization: Bearer KEY' \\\n" if keyed else "")
+                + f'''    -d '{{"model": "{served}", "messages": '''
                 """[{"role": "user", "content": "What is 2+2?"}]}'"""
             )
         print("Ctrl-C ends all of it.", flush=True)
@@ -253,6 +282,11 @@ class _Greeter:
 
 def _nothing() -> None:
     """Nobody is to be told yet."""
+
+
+def _gateway_url(settings: Settings) -> str:
+    url = _url(settings.gateway.host, settings.gateway.port)
+    return url if settings.gateway.tls is None else url.replace("http:", "https:", 1)
 
 
 def _url(host: str, port: int) -> str:

@@ -122,6 +122,16 @@ class Follower:
         except (OSError, ValueError, msgspec.MsgspecError, ModelyardError) as error:
             log.warning("the kept route snapshot %s is not used: %s", self._file, error)
 
+    async def first_keys(self, within_s: float) -> None:
+        """Ask for the keys until there is one: a gateway that others reach needs them to start."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within_s):
+                while not self._keys.ring.required:
+                    try:
+                        await self._poll()
+                    except (UpstreamError, ValueError, msgspec.MsgspecError):
+                        await asyncio.sleep(RETRY_S)
+
     async def run(self) -> None:
         """Follow until cancelled."""
         async with asyncio.TaskGroup() as tasks:

@@ -56,6 +56,7 @@ from modelyard.gateway.tokens import make_token
 
 log = logging.getLogger("modelyard.gateway")
 
+FIRST_KEYS_S = 10.0
 CUT_S = 1.0
 """Time to tell the clients that are cut, in seconds."""
 
@@ -147,6 +148,8 @@ class Service:
         """Serve until `stop`, then drain. Raises Conflict when the port is taken."""
         try:
             certificate = self._load()
+            if self.follower is not None and not is_loopback(self._options.host):
+                await self.follower.first_keys(FIRST_KEYS_S)
             self._open_counters()
             server = await self._listen(certificate)
             self._write_run_record()
