@@ -265,6 +265,7 @@ MESSAGES: dict[str, Any] = {
         forms=("gguf", "safetensors"),
         cancels_on_disconnect="streams",
         accelerators=("cpu", "cuda"),
+        tokenizer="messages",
     ),
     "launcher.spec": LaunchSpec(
         placement=PLACEMENT,

@@ -281,6 +281,7 @@ class Reconciler:
             context_length=spec.context_length,
             chat_template=True,
             ask_as_stream=capabilities.cancels_on_disconnect == "streams",
+            tokenizer=capabilities.tokenizer,
         )
 
 

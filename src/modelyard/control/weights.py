@@ -100,4 +100,5 @@ def serving_of(spec: SlotSpec, engine: Engine, facts: ModelFacts) -> Serving:
         context_length=spec.context_length or facts.context_length,
         chat_template=facts.chat_template,
         ask_as_stream=engine.capabilities.cancels_on_disconnect == "streams",
+        tokenizer=engine.capabilities.tokenizer,
     )

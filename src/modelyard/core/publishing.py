@@ -7,7 +7,7 @@ import msgspec
 from modelyard.core.deployments import Deployment, Replica, SlotSpec
 from modelyard.core.reconcile import members, wanted_slots
 from modelyard.core.replicas import ReplicaState
-from modelyard.core.routes import ModelRoute, Operation, ReplicaRoute, Slot, SlotRoute
+from modelyard.core.routes import ModelRoute, Operation, ReplicaRoute, Slot, SlotRoute, Tokenizer
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +17,7 @@ class Serving(msgspec.Struct, frozen=True, kw_only=True):
     context_length: int | None
     chat_template: bool
     ask_as_stream: bool = False
+    tokenizer: Tokenizer = "none"
 
 
 def model_routes(
@@ -89,5 +90,6 @@ def _slot_route(
         context_length=spec.context_length or serving.context_length,
         chat_template=serving.chat_template,
         ask_as_stream=serving.ask_as_stream,
+        tokenizer=serving.tokenizer,
         replicas=tuple(ReplicaRoute(id=replica.id, url=replica.url) for replica in ready),
     )

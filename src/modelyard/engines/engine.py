@@ -6,7 +6,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from modelyard.core.facts import Format, ModelFacts
-from modelyard.core.routes import Operation
+from modelyard.core.routes import Operation, Tokenizer
 
 
 class EngineLaunch(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,6 +53,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     cancels_on_disconnect: Literal["at_once", "streams", "never"]
     """Whether it stops within a second when its client leaves: always, only of a stream, or not."""
     accelerators: tuple[Literal["cpu", "cuda", "rocm", "metal"], ...]
+    tokenizer: Tokenizer = "none"
+    """Whether it counts tokens when asked, and how it is asked."""
 
 
 class Engine(Protocol):

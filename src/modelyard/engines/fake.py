@@ -20,6 +20,7 @@ class FakeEngine:
         forms=("safetensors", "gguf"),
         cancels_on_disconnect="at_once",
         accelerators=("cpu",),
+        tokenizer="content",
     )
     readiness = Readiness(path="/health", load_deadline_s=60.0)
     metric_names: Mapping[str, str] = {

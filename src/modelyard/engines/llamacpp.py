@@ -19,6 +19,7 @@ class LlamaCpp:
         forms=("gguf",),
         cancels_on_disconnect="streams",
         accelerators=("cpu",),
+        tokenizer="content",
     )
     readiness = Readiness(path="/health")
     metric_names: Mapping[str, str] = {

@@ -21,7 +21,7 @@ from modelyard.core.routes import ModelRoute, SlotRoute
 from modelyard.gateway.calls import TARGETS, Answer, Call
 from modelyard.gateway.outlet import Outlet
 from modelyard.gateway.placing import Place, Placer
-from modelyard.gateway.relay import MARKED_END, AnswerGatherer, StreamRelay, brief, note_answer
+from modelyard.gateway.relay import ASSEMBLED, AnswerGatherer, StreamRelay, brief, note_answer
 from modelyard.gateway.routes import LiveReplica, RouteTable
 from modelyard.gateway.upstream import Exchange
 from modelyard.wire import http
@@ -215,7 +215,7 @@ class Attempts:
 
 def _asked_as_stream(call: Call, replica: LiveReplica) -> bool:
     """Whether a whole answer is asked for as a stream, so that the engine sees a client leave."""
-    return replica.slot.ask_as_stream and not call.stream and call.operation in MARKED_END
+    return replica.slot.ask_as_stream and not call.stream and call.operation in ASSEMBLED
 
 
 def _payload(call: Call, replica: LiveReplica, authorization: bytes | None) -> bytes:

@@ -114,7 +114,9 @@ class ContextFitter:
             if chat is not None:
                 templated = await post("/apply-template", {"messages": chat.messages})
                 content = msgspec.json.decode(templated, type=_Prompt).prompt
-            told = await post("/tokenize", {"content": content, "add_special": True})
+            told = await post(
+                "/tokenize", {"content": content, "add_special": True, "parse_special": True}
+            )
             return msgspec.json.decode(told, type=_Count).number
         except (UpstreamError, msgspec.MsgspecError):
             return None

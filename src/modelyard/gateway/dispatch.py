@@ -26,7 +26,7 @@ from modelyard.gateway.connection import Connection
 from modelyard.gateway.context import ContextFitter
 from modelyard.gateway.flights import Flight, Flights, Seat
 from modelyard.gateway.placing import Moved, no_replica
-from modelyard.gateway.relay import MARKED_END
+from modelyard.gateway.relay import ASSEMBLED
 from modelyard.gateway.routes import RouteTable
 from modelyard.wire import replay, sse
 from modelyard.wire.assembly import Assembly
@@ -295,7 +295,7 @@ def _shown(call: Call, splitter: sse.EventSplitter, part: bytes) -> bytes:
 
 def _assembled(flight: Flight) -> Answer | None:
     """The streamed answer as a whole one; None when it is too large or of another form."""
-    if flight.error is not None or not flight.whole or flight.call.operation not in MARKED_END:
+    if flight.error is not None or not flight.whole or flight.call.operation not in ASSEMBLED:
         return None
     assembly = Assembly()
     try:

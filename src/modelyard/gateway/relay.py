@@ -3,6 +3,7 @@
 import time
 
 from modelyard.core.errors import UpstreamCut, UpstreamError
+from modelyard.core.routes import Operation
 from modelyard.gateway.calls import Call
 from modelyard.gateway.outlet import Outlet
 from modelyard.gateway.upstream import Exchange
@@ -10,9 +11,20 @@ from modelyard.wire import sse
 from modelyard.wire.assembly import Assembly
 from modelyard.wire.openai import AnswerView, read_answer
 
-MARKED_END = frozenset({"chat", "completions"})
-"""Operations whose streams end with `[DONE]`; one that does not was cut (promise G4)."""
-TELLING = (b'"usage"', b'"finish_reason"', b'"error"', sse.DONE)
+ASSEMBLED = frozenset({"chat", "completions"})
+"""Operations whose streams can be put together to a whole answer."""
+ENDS: dict[Operation, frozenset[bytes]] = {
+    "responses": frozenset(
+        {b'"response.completed"', b'"response.incomplete"', b'"response.failed"'}
+    ),
+    "messages": frozenset({b'"message_stop"'}),
+}
+"""The type of the event that ends a stream; elsewhere that is `[DONE]`. A stream without its end
+was cut (promise G4). OpenAI API reference, responses; Anthropic API reference, messages."""
+TELLING = (
+    b'"usage"', b'"finish_reason"', b'"error"', sse.DONE, b"message_stop", b"response.completed",
+    b"response.incomplete", b"response.failed",
+)  # fmt: skip
 """What an event holds that has to be read; most hold none of it."""
 
 
@@ -53,7 +65,7 @@ class StreamReader:
         shown = self._watch(rest)
         if self._failure is not None:
             raise UpstreamError(f"the replica failed in mid-answer: {brief(self._failure)}")
-        if self._call.operation in MARKED_END and not self._done_seen:
+        if self._call.operation != "embeddings" and not self._done_seen:
             raise UpstreamCut("the replica's stream ended without its end mark")
         if rest and shown:
             self.take([rest])
@@ -80,8 +92,11 @@ class StreamReader:
             return True
         if view.failed:
             self._failure = bytes(view.error)
+        ends = ENDS.get(self._call.operation) if self._call.operation is not None else None
+        if ends is not None and bytes(view.type) in ends:
+            self._done_seen = True
         note_answer(self._call, view)
-        if view.usage is None or view.choices or view.failed:
+        if view.usage is None or view.choices or view.failed or ends is not None:
             return True
         self._call.events -= 1
         return not self._call.hides_usage
@@ -158,8 +173,9 @@ class AnswerGatherer(StreamReader):
 
 def note_answer(call: Call, view: AnswerView) -> None:
     """Keep what an answer says of tokens and of its end."""
-    if view.usage is not None and view.usage.possible:
-        call.usage = view.usage
+    told = view.counted()
+    if told is not None and told.possible:
+        call.usage = told if call.usage is None else call.usage.followed_by(told)
     for choice in view.choices:
         call.finish_reason = choice.finish_reason or call.finish_reason
 

@@ -4,6 +4,7 @@ A request is not modelled in full: what the gateway decides on is read, the rest
 came. Sources: OpenAI API reference, chat completions, completions, errors.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import msgspec
@@ -88,12 +89,13 @@ class InputView(RequestView):
         return [self.input]
 
 
-class Usage(msgspec.Struct):
-    """`usage` of an answer."""
+class Usage(msgspec.Struct, frozen=True):
+    """Tokens of an answer, as this project counts them."""
 
     prompt_tokens: int | None = None
+    """All of them, those that the engine had in its cache included."""
     completion_tokens: int | None = None
-    prompt_tokens_details: dict[str, Any] | None = None
+    cached_tokens: int | None = None
 
     @property
     def possible(self) -> bool:
@@ -101,22 +103,63 @@ class Usage(msgspec.Struct):
         counts = (self.prompt_tokens, self.completion_tokens, self.cached_tokens)
         return all(count is None or 0 <= count <= MAX_TOKENS for count in counts)
 
-    @property
-    def cached_tokens(self) -> int | None:
-        """Prompt tokens that the engine had in its cache."""
-        found = (self.prompt_tokens_details or {}).get("cached_tokens")
-        return found if type(found) is int else None
+    def followed_by(self, later: "Usage") -> "Usage":
+        """What both say together; of what both say, the later one counts."""
+        return Usage(
+            *(new if new is not None else old for old, new in zip(self, later, strict=True))
+        )
+
+    def __iter__(self) -> Iterator[int | None]:
+        return iter((self.prompt_tokens, self.completion_tokens, self.cached_tokens))
+
+
+class ToldUsage(msgspec.Struct):
+    """`usage` as engines tell it: chat and completions; responses; messages."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    prompt_tokens_details: dict[str, Any] | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    input_tokens_details: dict[str, Any] | None = None
+    cache_read_input_tokens: int | None = None
+    cache_creation_input_tokens: int | None = None
+
+    def counted(self) -> Usage:
+        """The same in our own words."""
+        prompt = self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens
+        beside = (self.cache_read_input_tokens, self.cache_creation_input_tokens)
+        if prompt is not None:  # only the messages API counts these apart
+            prompt += sum(count or 0 for count in beside)
+        details = self.prompt_tokens_details or self.input_tokens_details or {}
+        cached = details.get("cached_tokens", self.cache_read_input_tokens)
+        made = self.completion_tokens
+        return Usage(
+            prompt_tokens=prompt,
+            completion_tokens=made if made is not None else self.output_tokens,
+            cached_tokens=cached if type(cached) is int else None,
+        )
 
 
 class Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
+class _Inner(msgspec.Struct):
+    """What an event of the responses API (`response`) or the messages API (`message`) is about."""
+
+    usage: ToldUsage | None = None
+
+
 class AnswerView(msgspec.Struct):
     """What the gateway reads of an answer, or of one event of a streamed answer."""
 
     choices: list[Choice] = []
-    usage: Usage | None = None
+    usage: ToldUsage | None = None
+    type: msgspec.Raw = _NULL
+    """Of an event of the responses and messages APIs."""
+    response: msgspec.Raw = _NULL
+    message: msgspec.Raw = _NULL
     error: msgspec.Raw = _NULL
     """As it came. Not `Raw | None`: msgspec reads that as None alone, and refuses an error."""
 
@@ -124,6 +167,19 @@ class AnswerView(msgspec.Struct):
     def failed(self) -> bool:
         """Whether the engine says that it failed, with whatever status."""
         return self.error != _NULL
+
+    def counted(self) -> Usage | None:
+        """Tokens, as far as they are told; None when they are not."""
+        if self.usage is not None:
+            return self.usage.counted()
+        inner = self.response if self.response != _NULL else self.message
+        if inner == _NULL:
+            return None
+        try:
+            usage = _INNER.decode(inner).usage
+        except msgspec.MsgspecError:  # something else by the same name
+            return None
+        return None if usage is None else usage.counted()
 
 
 class ChatAnswer(msgspec.Struct):
@@ -137,7 +193,6 @@ class ChatAnswer(msgspec.Struct):
         text: str | None = None
 
     choices: list[Choice]
-    usage: Usage | None = None
 
 
 _VIEWS: dict[Operation, msgspec.json.Decoder[Any]] = {
@@ -156,6 +211,7 @@ _BOUNDS: dict[Operation, str] = {
 _ANY_VIEW: msgspec.json.Decoder[RequestView] = msgspec.json.Decoder(RequestView)
 _FIELDS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _OPTIONS = msgspec.json.Decoder(dict[str, msgspec.Raw] | None)
+_INNER: msgspec.json.Decoder[_Inner] = msgspec.json.Decoder(_Inner)
 _TEXT_ANSWER = msgspec.json.Decoder(ChatAnswer)
 _ANSWER: msgspec.json.Decoder[AnswerView] = msgspec.json.Decoder(AnswerView)
 
