@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "observe": {"core", "state"},
     "api": {"core", "registry", "state", "observe"},
     "client": {"core", "registry", "state", "observe", "api"},
+    "conformance": {"core", "wire", "engines"},
     "dashboard": {"client"},
     "demo": set(),
     "settings": {"core"},

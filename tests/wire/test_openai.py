@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from modelyard.core.errors import InvalidRequest, LimitExceeded
 from modelyard.core.routes import Operation
 from modelyard.wire.openai import (
+    Usage,
     ask_for_usage,
     error_body,
     read_answer,
@@ -97,7 +98,9 @@ def test_usage_and_the_end_are_read_from_an_answer() -> None:
     assert view is not None
     assert view.usage is not None
     assert (view.usage.prompt_tokens, view.usage.completion_tokens) == (3, 2)
-    assert view.usage.cached_tokens == 1
+    told = view.counted()
+    assert told is not None
+    assert told.cached_tokens == 1
     assert view.choices[0].finish_reason == "stop"
     assert read_answer(b"<html>") is None
 
@@ -123,3 +126,41 @@ def test_an_engines_error_is_seen_and_null_is_none() -> None:
         view = read_answer(body)
         assert view is not None
         assert not view.failed
+
+
+@pytest.mark.parametrize(
+    ("told", "counts"),
+    [
+        ('{"usage": {"prompt_tokens": 3, "completion_tokens": 2}}', (3, 2, None)),
+        ('{"usage": {"input_tokens": 3, "output_tokens": 2}}', (3, 2, None)),
+        (
+            (
+                '{"type": "response.completed", "response": {"usage": {"input_tokens": 3, '
+                '"output_tokens": 2, "input_tokens_details": {"cached_tokens": 1}}}}'
+            ),
+            (3, 2, 1),
+        ),
+        (
+            (
+                '{"type": "message_start", "message": {"usage": {"input_tokens": 1, '
+                '"cache_read_input_tokens": 2, "cache_creation_input_tokens": 4}}}'
+            ),
+            (7, None, 2),
+        ),
+        ('{"message": "what went wrong"}', None),
+        ('{"response": [1]}', None),
+        ('{"choices": []}', None),
+    ],
+)
+def test_each_apis_usage_is_counted_alike(
+    told: str, counts: tuple[int | None, int | None, int | None] | None
+) -> None:
+    view = read_answer(told.encode())
+    assert view is not None
+    counted = view.counted()
+    assert (None if counted is None else tuple(counted)) == counts
+
+
+def test_what_comes_later_adds_to_what_was_said() -> None:
+    first, later = Usage(prompt_tokens=7, completion_tokens=0), Usage(completion_tokens=5)
+    assert tuple(first.followed_by(later)) == (7, 5, None)

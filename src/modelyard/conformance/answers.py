@@ -1,4 +1,4 @@
-"""Answers as a client sees them: whole ones, streams, errors; and whether they are what they say."""
+"""Answers as a client sees them: whole ones, streams, errors; and whether they hold together."""
 
 from collections.abc import Callable
 
@@ -77,7 +77,7 @@ class Answer:
         try:
             return _BODY.decode(self.body)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise Broken(f"an answer in OpenAI's form was expected: {error}; {self.brief}") from None
+            raise Broken(f"no answer in OpenAI's form: {error}; {self.brief}") from None
 
     def text(self, choice: int = 0) -> str:
         """The text of one choice; raises Broken."""

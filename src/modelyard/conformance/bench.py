@@ -55,7 +55,7 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class Bench:
-    """One check's view of the gateway and the engines."""
+    """The gateway and the engines, as checks see them."""
 
     def __init__(
         self,
@@ -74,6 +74,8 @@ class Bench:
         self._open: list[Connection] = []
         self._used: dict[str, float] = {}
         """When each limited key was used last."""
+        self._in_use: set[str] = set()
+        """Those that the check in hand uses."""
 
     @property
     def a(self) -> Engine:
@@ -269,15 +271,17 @@ class Bench:
         left = self._used.get(chosen.key, -MINUTE_S) + MINUTE_S - time.monotonic()
         if counted and left > 0:
             await asyncio.sleep(left)
-        self._used[chosen.key] = time.monotonic() + 10.0  # the check goes on using it for a while
+        self._in_use.add(chosen.key)
         return chosen.key, chosen.limits[kind]
 
     # --- the end ---------------------------------------------------------------------------------
 
     async def close(self) -> None:
-        """Leave every connection of the check."""
+        """The check is over: leave every connection of it."""
         while self._open:
             self._open.pop().leave()
+        self._used.update(dict.fromkeys(self._in_use, time.monotonic()))
+        self._in_use.clear()
         await asyncio.sleep(0)  # lets the transports that were closed go
 
 

@@ -1,6 +1,6 @@
 """Small requests of the gateway's own to a replica: counting tokens, probing."""
 
-from modelyard.core.errors import UpstreamError
+from modelyard.core.errors import UpstreamCut, UpstreamError
 from modelyard.core.routes import Timeouts
 from modelyard.gateway.upstream import Pool
 from modelyard.wire import http
@@ -27,13 +27,19 @@ async def ask(
         headers.append((b"authorization", authorization))
     head = http.request_head(method, pool.prefix + target.encode(), headers)
     timeouts = Timeouts(first_token_s=timeout_s, gap_s=timeout_s, total_s=timeout_s)
-    connection = await pool.acquire(timeout_s)
-    exchange = connection.send(head + body, timeouts, timeout_s)
-    try:
-        status = await exchange.head()
-        answer = await exchange.body(_MAX_BYTES)
-    finally:
-        exchange.abandon()
-    if status // 100 != 2:
-        raise UpstreamError(f"the replica answered {status} to {method.decode()} {target}")
-    return answer
+    for fresh in (False, True):
+        connection = await pool.acquire(timeout_s, fresh=fresh)
+        exchange = connection.send(head + body, timeouts, timeout_s)
+        try:
+            status = await exchange.head()
+            answer = await exchange.body(_MAX_BYTES)
+        except UpstreamCut:
+            if connection.used and not fresh:
+                continue  # a kept connection that the replica had closed meanwhile
+            raise
+        finally:
+            exchange.abandon()
+        if status // 100 != 2:
+            raise UpstreamError(f"the replica answered {status} to {method.decode()} {target}")
+        return answer
+    raise UpstreamCut("the replica closed every connection")

@@ -140,11 +140,12 @@ class Placer:
             return no_replica(route)
         now = time.monotonic()
         resting = sum(not live.circuit.takes(now) for live in replicas)
+        back_s = min(live.circuit.back_in_s(now) for live in replicas)
         told = f"{resting} of {len(replicas)} rest after failures" if resting else "all are busy"
         return NoReplica(
             f"no replica of {route.name!r} takes the request: {told}{'; ' if why else ''}{why}",
             next_step="try again",
-            retry_after_s=max(1.0, self._back_in_s(slot) if resting == len(replicas) else 0.0),
+            retry_after_s=max(1.0, back_s if resting == len(replicas) else 0.0),
         )
 
 

@@ -1,0 +1,260 @@
+"""Runs checks one after another, each from a clean start, and says how each ended."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
+from typing import NoReturn
+
+import msgspec
+
+from modelyard.conformance.answers import Answer
+from modelyard.conformance.bench import Bench, together
+from modelyard.conformance.check import Broken, Check, Finding, Inapplicable, Result
+from modelyard.conformance.client import Cut
+from modelyard.conformance.target import GIVEN_BY, Target
+from modelyard.core.errors import InvalidRequest, ModelyardError, Unavailable
+
+RETRY_WINDOW_S = 10.5
+"""After so long, retries that were made before no longer count against a gateway's budget."""
+_LOOK_EVERY_S = 0.02
+_AT_ONCE = 4
+"""Requests that are sent together to see whether both engines are asked."""
+_LEAST_PATIENCE = 0.2
+
+
+class Report(msgspec.Struct, frozen=True):
+    """How a run ended; its JSON form is documented."""
+
+    passed: int
+    failed: int
+    not_applicable: int
+    checks: list[Finding]
+
+
+def report(findings: Sequence[Finding]) -> Report:
+    """Count the results."""
+    results = [finding.result for finding in findings]
+    return Report(
+        results.count("passed"),
+        results.count("failed"),
+        results.count("not_applicable"),
+        list(findings),
+    )
+
+
+def choose(checks: Sequence[Check], only: Sequence[str]) -> list[Check]:
+    """Those whose name matches one of the globs, all without any; the last ones last.
+
+    Raises InvalidRequest when a glob matches nothing.
+    """
+    for glob in only:
+        if not any(fnmatchcase(check.name, glob) for check in checks):
+            _unknown(glob, checks)
+    chosen = [
+        check for check in checks if not only or any(fnmatchcase(check.name, g) for g in only)
+    ]
+    return sorted(chosen, key=lambda check: check.last)
+
+
+def excluded(checks: Sequence[Check], without: Iterable[str]) -> dict[str, str]:
+    """Names of the checks that the product does not claim to pass, and by which word each.
+
+    A word is a theme, a check's name or a glob. Raises InvalidRequest when it matches nothing.
+    """
+    found: dict[str, str] = {}
+    for word in without:
+        hit = [c.name for c in checks if word == c.theme or fnmatchcase(c.name, word)]
+        if not hit:
+            _unknown(word, checks)
+        found.update(dict.fromkeys(hit, word))
+    return found
+
+
+class Runner:
+    """Drives one gateway through checks."""
+
+    def __init__(
+        self, bench: Bench, *, without: dict[str, str], told: Callable[[Finding], None]
+    ) -> None:
+        """`told` hears of each finding as it comes."""
+        self._bench = bench
+        self._target: Target = bench.target
+        self._without = without
+        self._told = told
+        self._patience = 1.0
+        """Share of the time to settle that is waited for; less once it was in vain."""
+        self._given_up: dict[str, int] = {}
+        """Requests that never end, by engine."""
+        self._spent_until = 0.0
+
+    async def run(self, checks: Sequence[Check]) -> list[Finding]:
+        """Run all; raises Unavailable when an engine or the gateway is not there to begin with."""
+        findings = []
+        try:
+            await self._meet()
+            for check in checks:
+                finding = await self._one(check)
+                self._told(finding)
+                findings.append(finding)
+        finally:
+            await self._part()
+        return findings
+
+    async def _meet(self) -> None:
+        for engine in self._bench.engines:
+            await engine.state()
+        try:
+            connection = await self._bench.connect()
+        except OSError as error:
+            raise Unavailable(
+                f"there is no gateway at {self._target.url}: {error.strerror or error}",
+                next_step="start it, or give another URL",
+            ) from None
+        connection.leave()
+
+    async def _part(self) -> None:
+        """Leave the engines as they were found."""
+        await self._bench.close()
+        for engine in self._bench.engines:
+            try:
+                await engine.clear()
+            except ModelyardError:
+                continue  # it is gone, and its rules with it
+            finally:
+                engine.close()
+
+    async def _one(self, check: Check) -> Finding:
+        reason = self._reason_against(check)
+        if reason is not None:
+            return Finding(check.name, "not_applicable", reason)
+        if check.retrying == "relies" and self._spent_until > time.monotonic():
+            await asyncio.sleep(self._spent_until - time.monotonic())
+        try:
+            remark = await self._prepare(check)
+            result, seen = await self._look(check)
+        finally:
+            await self._bench.close()
+        if check.retrying == "spends":
+            self._spent_until = time.monotonic() + RETRY_WINDOW_S
+        if remark and result != "passed":
+            seen = f"{seen} (before it, {remark})"
+        return Finding(check.name, result, seen)
+
+    def _reason_against(self, check: Check) -> str | None:
+        if check.name in self._without:
+            return f"not claimed (--without {self._without[check.name]})"
+        lacks = self._target.lacks(check.needs)
+        if lacks:
+            return f"needs {GIVEN_BY[lacks[0]]}"
+        return None
+
+    async def _look(self, check: Check) -> tuple[Result, str]:
+        extra = 0.0
+        if check.waits_for is not None:
+            extra = 2 * float(getattr(self._target, check.waits_for) or 0.0)
+        deadline = check.deadline_s + extra
+        try:
+            async with asyncio.timeout(deadline):
+                return "passed", await check.look(self._bench)
+        except Broken as broken:
+            return "failed", str(broken)
+        except Inapplicable as reason:
+            return "not_applicable", str(reason)
+        except TimeoutError:
+            return "failed", f"not over after {deadline:g} s"
+        except Cut as cut:
+            return "failed", f"an answer was expected: {cut}"
+        except OSError as error:
+            return "failed", f"the gateway took no connection: {error.strerror or error}"
+        except Exception as error:  # noqa: BLE001 - a check's own defect must not end the run
+            return "failed", f"the check itself failed: {type(error).__name__}: {error}"
+
+    # --- a clean start ---------------------------------------------------------------------------
+
+    async def _prepare(self, check: Check) -> str:
+        """Clear faults and counts, once the engines rest and are asked; a remark if they aren't."""
+        for engine in self._bench.engines:
+            await engine.reset()
+        remarks = [await self._rest()]
+        remarks.append(await self._settle_main(both=check.both))
+        for need in check.models:
+            model = getattr(self._target, need)
+            if model is not None:
+                remarks.append(await self._settle(model))
+        await self._bench.close()
+        for engine in self._bench.engines:
+            await engine.reset()
+        return "; ".join(filter(None, remarks))
+
+    async def _rest(self) -> str:
+        """Wait until no engine works on anything that an earlier check began."""
+        deadline = self._deadline()
+        while True:
+            busy = {each.name: (await each.state()).busy for each in self._bench.engines}
+            left = [n for n, count in busy.items() if count > self._given_up.get(n, 0)]
+            if not left:
+                return ""
+            if time.monotonic() > deadline:
+                self._given_up = busy
+                return f"engine {left[0]} still worked on {busy[left[0]]} earlier requests"
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _settle_main(self, *, both: bool) -> str:
+        """Wait until M is answered; `both`: by each of its engines."""
+        asked: set[str] = set()
+        deadline = self._deadline()
+        while True:
+            answers = await self._try(self._target.model, _AT_ONCE if both else 1)
+            for engine in self._bench.engines[:2]:
+                if (await engine.state()).seen:
+                    asked.add(engine.name)
+            if answers and (not both or len(asked) == 2):
+                self._patience = 1.0
+                return ""
+            if time.monotonic() > deadline:
+                return self._impatient(
+                    f"engine {min({'A', 'B'} - asked)} was asked nothing"
+                    if answers
+                    else "the gateway answered nothing"
+                )
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _settle(self, model: str) -> str:
+        """Wait until another model is answered."""
+        deadline = self._deadline()
+        while not await self._try(model, 1):
+            if time.monotonic() > deadline:
+                return self._impatient(f"the gateway answered nothing for {model!r}")
+            await asyncio.sleep(_LOOK_EVERY_S)
+        return ""
+
+    async def _try(self, model: str, count: int) -> bool:
+        """Whether so many small requests at once are all answered."""
+        bench = self._bench
+        try:
+            async with asyncio.timeout(self._target.settle_s):
+                answers: list[Answer] = await together(
+                    bench.whole(bench.ask("tokens=1", model=model)) for _ in range(count)
+                )
+        except (TimeoutError, OSError, Cut):
+            return False
+        finally:
+            await bench.close()
+        return all(answer.status == 200 for answer in answers)
+
+    def _deadline(self) -> float:
+        return time.monotonic() + self._target.settle_s * self._patience
+
+    def _impatient(self, what: str) -> str:
+        waited = self._target.settle_s * self._patience
+        self._patience = max(_LEAST_PATIENCE, self._patience / 2)
+        return f"{what} for {waited:g} s"
+
+
+def _unknown(word: str, checks: Sequence[Check]) -> NoReturn:
+    themes = ", ".join(dict.fromkeys(check.theme for check in checks))
+    raise InvalidRequest(
+        f"no check is called {word!r}",
+        next_step=f"themes: {themes}; see all with: modelyard conformance run --list",
+    )
