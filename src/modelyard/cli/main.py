@@ -34,6 +34,9 @@ COMMANDS: dict[str, Entry] = {
     "chat": Entry("modelyard.cli.chat:chat", "Talk to a deployed model.", _SERVE),
     "keys": Entry("modelyard.cli.keys:app", "Say who may ask, and how much.", _SERVE),
     "explain": Entry("modelyard.cli.explain:explain", "Say why a request went as it did.", _SERVE),
+    "conformance": Entry(
+        "modelyard.cli.conformance:app", "Check any gateway against what can go wrong.", _TOOLS
+    ),
     "fake-engine": Entry(
         "modelyard.cli.fake_engine:fake_engine",
         "Run a scripted engine for tests and benchmarks.",

@@ -83,7 +83,7 @@ class Reply:
             found = await (self._chunk() if self._chunked else self._plain())
         except (OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError) as error:
             raise Cut(f"the connection ended amid the body ({type(error).__name__})") from None
-        self.ended = found is None
+        self.ended = self.ended or found is None
         return found
 
     async def body(self) -> bytes:

@@ -1,0 +1,9 @@
+"""All checks, in the order in which they run: theme by theme, the end of the gateway last."""
+
+from modelyard.conformance.check import Check
+from modelyard.conformance.checks import streaming
+
+CHECKS: tuple[Check, ...] = (
+    *streaming.CHECKS,
+)  # fmt: skip
+"""Names are unique; `runner.choose` puts those last that end the gateway."""
