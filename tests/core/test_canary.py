@@ -1,0 +1,135 @@
+"""What a canary's requests show: nothing passes unseen, what is worse is found, equals pass."""
+
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from modelyard.core.canary import CanaryRules, Comparison, Evidence, Tolerances
+
+RULES = CanaryRules(min_requests=50)
+
+
+def _evidence(draws: random.Random, **changes: float) -> Evidence:
+    """A request of a service that fails one time in a hundred; `changes` scale what it does."""
+    return Evidence(
+        failed=draws.random() < 0.01 + changes.get("failing", 0),
+        truncated=draws.random() < changes.get("cutting", 0),
+        ttft_s=draws.lognormvariate(-1, 0.5) * changes.get("ttft", 1),
+        itl_s=draws.lognormvariate(-4, 0.3) * changes.get("itl", 1),
+        tokens=int(draws.lognormvariate(5, 0.7) * changes.get("length", 1)),
+        quality=draws.gauss(4, 0.5) + changes.get("quality", 0),
+    )
+
+
+def _compared(rules: CanaryRules, pairs: int, seed: int = 1, **changes: float) -> Comparison:
+    draws = random.Random(seed)
+    comparison = Comparison(rules)
+    for _ in range(pairs):
+        comparison.add("baseline", _evidence(draws))
+        comparison.add("candidate", _evidence(draws, **changes))
+    return comparison
+
+
+def test_no_requests_hold_and_say_how_many_are_needed() -> None:
+    finding = Comparison(RULES).finding()
+
+    assert (finding.verdict, finding.more_needed) == ("hold", 50)
+    assert "50 more requests of the candidate" in finding.reason
+
+
+def test_a_candidate_alone_holds() -> None:
+    comparison = Comparison(RULES)
+    for _ in range(200):
+        comparison.add("candidate", Evidence(failed=False))
+
+    assert comparison.finding().verdict == "hold"
+    assert "live version" in comparison.finding().reason
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_an_equal_candidate_passes(seed: int) -> None:
+    assert _compared(RULES, 100, seed).finding().verdict == "pass"
+
+
+@pytest.mark.parametrize(
+    ("watched", "change"),
+    [
+        ("errors", {"failing": 0.15}),
+        ("truncations", {"cutting": 0.15}),
+        ("ttft", {"ttft": 2.0}),
+        ("itl", {"itl": 1.5}),
+        ("length", {"length": 3.0}),
+        ("length", {"length": 0.3}),
+    ],
+)
+def test_what_is_worse_is_found_and_named(watched: str, change: dict[str, float]) -> None:
+    finding = _compared(RULES, 400, **change).finding()
+    loud = {each.watched for each in finding.readings if each.evidence >= each.alarm_at}
+
+    assert finding.verdict == "alarm"
+    assert loud == {watched}
+    assert "live version" in finding.reason
+
+
+def test_a_slow_end_is_found_where_the_middle_is_equal() -> None:
+    draws = random.Random(3)
+    comparison = Comparison(RULES)
+    for _ in range(600):
+        comparison.add("baseline", Evidence(failed=False, ttft_s=draws.lognormvariate(0, 0.2)))
+        stuck = 10.0 if draws.random() < 0.2 else 1.0
+        comparison.add(
+            "candidate", Evidence(failed=False, ttft_s=draws.lognormvariate(-0.05, 0.2) * stuck)
+        )
+
+    assert comparison.finding().verdict == "alarm"
+
+
+def test_worse_answers_are_found_once_they_are_judged() -> None:
+    rules = CanaryRules(min_requests=50, watch=("errors", "quality"))
+    unjudged = Comparison(rules)
+    for _ in range(60):
+        for arm in ("baseline", "candidate"):
+            unjudged.add(arm, Evidence(failed=False))
+
+    assert unjudged.finding().verdict == "hold"
+    assert "judged" in unjudged.finding().reason
+    assert _compared(rules, 200).finding().verdict == "pass"
+    assert _compared(rules, 200, quality=-0.5).finding().verdict == "alarm"
+
+
+def test_what_is_tolerated_raises_no_alarm() -> None:
+    rules = CanaryRules(min_requests=50, tolerances=Tolerances(slower=1.5))
+
+    assert _compared(rules, 400, ttft=2.0).finding().verdict == "pass"
+
+
+@settings(max_examples=50)
+@given(st.lists(st.sampled_from(("baseline", "candidate")), max_size=300), st.integers(0, 10**6))
+def test_any_order_of_arrivals_is_understood(arms: list[str], seed: int) -> None:
+    draws = random.Random(seed)
+    comparison = Comparison(RULES)
+    for arm in arms:
+        comparison.add("baseline" if arm == "baseline" else "candidate", _evidence(draws))
+    finding = comparison.finding()
+
+    assert finding.baseline_requests == arms.count("baseline")
+    assert finding.verdict != "pass" or min(map(arms.count, ("baseline", "candidate"))) >= 50
+
+
+def test_equal_candidates_are_rejected_no_more_often_than_stated() -> None:
+    """2 % stated, looked at after every tenth pair; 200 canaries of 300 pairs."""
+    rules = CanaryRules(min_requests=50, alpha=0.02)
+    alarms = 0
+    for seed in range(200):
+        draws = random.Random(seed)
+        comparison = Comparison(rules)
+        for pair in range(300):
+            comparison.add("baseline", _evidence(draws))
+            comparison.add("candidate", _evidence(draws))
+            if pair % 10 == 0 and comparison.finding().verdict == "alarm":
+                alarms += 1
+                break
+
+    assert alarms <= 10  # at 2 % more than 10 of 200 happen once in 1,000 times; seeded besides
