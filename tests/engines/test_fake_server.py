@@ -326,3 +326,36 @@ async def test_draining_cuts_what_outlasts_it() -> None:
         assert await server.stop(0.05) == 1
         with pytest.raises(httpx.RemoteProtocolError):
             await hanging
+
+
+async def test_it_shows_the_last_requests_as_they_came() -> None:
+    async with engine() as (_, client):
+        body = (
+            b'{"model":"m","max_tokens":1,"x_own":1.50,"messages":[{"role":"user","content":"a"}]}'
+        )
+        await client.post(CHAT, content=body, headers={"X-Own": "1"})
+        for _ in range(40):
+            await client.post(CHAT, content=b"x" * 70_000)
+        shown = (await client.get("/control/requests")).json()
+        await client.post("/control/reset")
+        assert (len(shown), {len(each["body"]) for each in shown}) == (32, {65_536})
+
+        await client.post(CHAT, content=body, headers={"X-Own": "1"})
+        (shown,) = (await client.get("/control/requests")).json()
+    assert (shown["path"], shown["body"]) == (CHAT, body.decode())
+    assert ["X-Own", "1"] in shown["headers"]
+
+
+async def test_the_state_tells_what_a_client_does_not_take() -> None:
+    async with engine() as (server, client):
+        assert (await state(client))["unsent_bytes"] == 0
+        told = f"[[fake: tokens=200000 fingerprint={'x' * 500}]]"
+        body = json.dumps(asked(told, stream=True)).encode()
+        _, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1024)
+        writer.write(
+            b"POST %b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
+            % (CHAT.encode(), len(body), body)
+        )
+        await until(client, lambda found: found["unsent_bytes"] > 100_000)
+        writer.transport.abort()
+        await until(client, lambda found: found["unsent_bytes"] == 0)

@@ -8,7 +8,7 @@ import msgspec
 from modelyard.conformance.client import Connection, Cut, Origin, origin, request
 from modelyard.core.errors import Unavailable
 from modelyard.engines.fake_server.faults import FaultRule
-from modelyard.engines.fake_server.ledger import Entry
+from modelyard.engines.fake_server.ledger import Arrival, Entry
 
 ATTEMPTS = 200
 """A script for connections resets ours too, as often as it was told."""
@@ -19,6 +19,10 @@ class State(msgspec.Struct, frozen=True, kw_only=True):
 
     running: int
     waiting: int
+    slots: list[Any]
+    """As many as it works on at once."""
+    unsent_bytes: int
+    """What was written of answers and not taken yet, beyond what the kernel holds."""
     seen: int
     faults: list[FaultRule]
     log: list[Entry]
@@ -47,6 +51,15 @@ class Engine:
     async def entries(self, tag: str) -> list[Entry]:
         """What the log says of the requests whose prompt begins with `tag`, oldest first."""
         return [entry for entry in (await self.state()).log if entry.prompt.startswith(tag)]
+
+    async def arrivals(self, tag: str) -> list[Arrival]:
+        """The requests that hold `tag`, as they came; oldest first, of the last few only."""
+        body = await self._ask("GET", "/control/requests")
+        try:
+            found = msgspec.json.decode(body, type=list[Arrival])
+        except msgspec.MsgspecError as error:
+            raise self._absent(f"its requests can't be read: {error}") from None
+        return [arrival for arrival in found if tag in arrival.body]
 
     async def fault(self, script: str, **rule: Any) -> None:
         """Put a rule in force (docs/fake-engine.md)."""

@@ -1,12 +1,17 @@
 """What the fake engine did: counts, and a log of its last requests."""
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
 
 PROMPT_HEAD = 80
 """Characters of a prompt that the log keeps."""
+ARRIVALS = 32
+"""Requests of which head and body are kept as well."""
+BODY_HEAD = 64 * 1024
+"""Bytes of a body that are kept."""
 
 Outcome = Literal["open", "completed", "cancelled", "rejected", "broken"]
 """cancelled: the client left. rejected: answered with an error status, scripted or not.
@@ -29,16 +34,30 @@ class Entry(msgspec.Struct, kw_only=True):
     """Status of the answer, where one was begun."""
 
 
+class Arrival(msgspec.Struct, frozen=True, kw_only=True):
+    """A request as it came."""
+
+    path: str
+    headers: tuple[tuple[str, str], ...]
+    """Names as they were written, repeated ones too."""
+    body: str
+    """Its first 64 KiB."""
+
+
 class Ledger:
     """Counts since the start or the last reset."""
 
     def __init__(self, log_size: int) -> None:
         self._log: deque[Entry] = deque(maxlen=log_size)
+        self._arrivals: deque[tuple[str, Sequence[tuple[bytes, bytes]], bytes]] = deque(
+            maxlen=ARRIVALS
+        )
         self.reset()
 
     def reset(self) -> None:
         """Begin again at zero; open requests are counted when they end."""
         self._log.clear()
+        self._arrivals.clear()
         self.seen = 0
         self.prompt_tokens = 0
         self.generation_tokens = 0
@@ -52,6 +71,21 @@ class Ledger:
         self.seen += 1
         self._log.append(entry)
         return entry
+
+    def arrived(self, path: str, headers: Sequence[tuple[bytes, bytes]], body: bytes) -> None:
+        """Keep a request's head and the beginning of its body, read when somebody asks."""
+        self._arrivals.append((path, headers, body[:BODY_HEAD]))
+
+    def arrivals(self) -> list[Arrival]:
+        """The last requests as they came, oldest first."""
+        return [
+            Arrival(
+                path=path,
+                headers=tuple((n.decode("latin-1"), v.decode("latin-1")) for n, v in headers),
+                body=body.decode("utf-8", "replace"),
+            )
+            for path, headers, body in self._arrivals
+        ]
 
     def generated(self, entry: Entry, tokens: int) -> None:
         """So many more tokens were made."""

@@ -27,12 +27,13 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close sends RST
 class Request:
     """One parsed request."""
 
-    __slots__ = ("body", "expects", "http_1_0", "id", "keep_alive", "method", "path")
+    __slots__ = ("body", "expects", "headers", "http_1_0", "id", "keep_alive", "method", "path")
 
     def __init__(self) -> None:
         self.method = ""
         self.path = ""
         self.id = b""
+        self.headers: list[tuple[bytes, bytes]] = []
         self.body = b""
         self.expects = False
         self.keep_alive = True
@@ -112,6 +113,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         self._count_head(len(name) + len(value))
+        self._reading.headers.append((name, value))
         name = name.lower()
         if name == b"x-request-id":
             self._reading.id = value
@@ -158,6 +160,11 @@ class Connection(asyncio.Protocol):
     def send(self, data: bytes) -> None:
         """Write without flow control: an answer is bounded, and engines buffer it too."""
         self._transport.write(data)
+
+    @property
+    def unsent_bytes(self) -> int:
+        """What was written and the client has not taken yet, beyond what the kernel holds."""
+        return self._transport.get_write_buffer_size()
 
     def answered(self) -> None:
         """The answer in hand is whole."""

@@ -73,6 +73,10 @@ class Host(Protocol):
     def loading(self) -> bool:
         """The engine still loads."""
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What clients have not taken yet of their answers."""
+
     def crash(self, code: int) -> None:
         """End the process."""
 
@@ -103,6 +107,7 @@ class Routes:
             ("POST", "/tokenize"): self._tokenize,
             ("POST", "/apply-template"): self._apply_template,
             ("GET", "/control/state"): self._state,
+            ("GET", "/control/requests"): self._arrivals,
             ("GET", "/control/faults"): self._list_faults,
             ("POST", "/control/faults"): self._add_fault,
             ("DELETE", "/control/faults"): self._clear_faults,
@@ -145,6 +150,7 @@ class Routes:
         request: Request,
     ) -> None:
         entry = self._ledger.open(request.id.decode("latin-1"), request.path)
+        self._ledger.arrived(request.path, request.headers, request.body)
         try:
             if self._host.loading:
                 raise Unavailable("the model is loading", retry_after_s=1)
@@ -342,6 +348,7 @@ class Routes:
             "running": scheduler.running,
             "waiting": scheduler.waiting,
             "slots": self._slot_list(),
+            "unsent_bytes": self._host.unsent_bytes,
             "seen": ledger.seen,
             "prompt_tokens": ledger.prompt_tokens,
             "generation_tokens": ledger.generation_tokens,
@@ -349,6 +356,9 @@ class Routes:
             "log": ledger.log(),
         }
         return json_reply(encode_json(state | ledger.ended), connection.headers())
+
+    def _arrivals(self, connection: Connection, request: Request) -> bytes:
+        return json_reply(encode_json(self._ledger.arrivals()), connection.headers())
 
     def _list_faults(self, connection: Connection, request: Request) -> bytes:
         return json_reply(encode_json(self._faults.rules()), connection.headers())

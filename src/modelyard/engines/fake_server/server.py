@@ -69,6 +69,11 @@ class FakeServer:
         """The slow start is not over."""
         return time.monotonic() < self._ready_at
 
+    @property
+    def unsent_bytes(self) -> int:
+        """What clients have not taken yet of their answers, beyond what the kernel holds."""
+        return sum(connection.unsent_bytes for connection in self._connections)
+
     async def start(self) -> None:
         """Listen; with a refusing slow start, after it.
 
