@@ -12,8 +12,9 @@ from modelyard.conformance.answers import Answer
 from modelyard.conformance.bench import Bench, together
 from modelyard.conformance.check import Broken, Check, Finding, Inapplicable, Result
 from modelyard.conformance.client import Cut
+from modelyard.conformance.meeting import meet
 from modelyard.conformance.target import GIVEN_BY, Target
-from modelyard.core.errors import InvalidRequest, ModelyardError, Unavailable
+from modelyard.core.errors import InvalidRequest, ModelyardError
 
 RETRY_WINDOW_S = 10.5
 """After so long, retries that were made before no longer count against a gateway's budget."""
@@ -89,10 +90,10 @@ class Runner:
         self._spent_until = 0.0
 
     async def run(self, checks: Sequence[Check]) -> list[Finding]:
-        """Run all; raises Unavailable when an engine or the gateway is not there to begin with."""
+        """Run all; raises what `meet` does when something is not there to begin with."""
         findings = []
         try:
-            await self._meet()
+            await meet(self._bench)
             for check in checks:
                 finding = await self._one(check)
                 self._told(finding)
@@ -100,18 +101,6 @@ class Runner:
         finally:
             await self._part()
         return findings
-
-    async def _meet(self) -> None:
-        for engine in self._bench.engines:
-            await engine.state()
-        try:
-            connection = await self._bench.connect()
-        except OSError as error:
-            raise Unavailable(
-                f"there is no gateway at {self._target.url}: {error.strerror or error}",
-                next_step="start it, or give another URL",
-            ) from None
-        connection.leave()
 
     async def _part(self) -> None:
         """Leave the engines as they were found."""

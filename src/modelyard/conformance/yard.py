@@ -51,16 +51,22 @@ STOP_S = 15.0
 _LOOK_EVERY_S = 0.02
 
 
-class EnginePlace(msgspec.Struct, frozen=True):
-    """Where a fake engine that runs is reached."""
+class EngineProcess:
+    """A fake engine that runs."""
 
-    name: str
-    url: str
-    pid: int
+    def __init__(self, name: str, url: str, process: "subprocess.Popen[bytes]") -> None:
+        self.name = name
+        self.url = url
+        self.pid = process.pid
+        self._process = process
+
+    def exit_code(self) -> int | None:
+        """How it ended; None while it runs."""
+        return self._process.poll()
 
 
 @contextlib.contextmanager
-def running_engines(ports: Sequence[int] = (0, 0, 0)) -> Iterator[list[EnginePlace]]:
+def running_engines(ports: Sequence[int] = (0, 0, 0)) -> Iterator[list[EngineProcess]]:
     """Engines A, B and C, ended at the end; port 0 is a free one.
 
     Raises LaunchFailed when one does not start.
@@ -84,7 +90,7 @@ class GatewayProcess:
 
 
 @contextlib.contextmanager
-def running_gateway(engines: Sequence[EnginePlace]) -> Iterator[GatewayProcess]:
+def running_gateway(engines: Sequence[EngineProcess]) -> Iterator[GatewayProcess]:
     """A gateway whose configuration gives all that a check may need; ended at the end.
 
     Raises LaunchFailed when it does not start.
@@ -169,7 +175,7 @@ def _secret() -> str:
     return "sk-" + secrets.token_hex(16)
 
 
-def _start_engine(stack: contextlib.ExitStack, name: str, port: int) -> EnginePlace:
+def _start_engine(stack: contextlib.ExitStack, name: str, port: int) -> EngineProcess:
     argv = [sys.executable, "-m", "modelyard.engines.fake", "--port", str(port)]
     argv += ["--step-base-s", str(TOKEN_S), "--parallel", str(SLOTS), "--drain-s", "0"]
     process = stack.enter_context(
@@ -184,7 +190,7 @@ def _start_engine(stack: contextlib.ExitStack, name: str, port: int) -> EnginePl
             f"engine {name} did not start on port {port}: {why.decode(errors='replace').strip()}",
             next_step="give other ports with --port, or 0 for free ones",
         ) from None
-    return EnginePlace(name, url, process.pid)
+    return EngineProcess(name, url, process)
 
 
 def _spawn(argv: list[str], **streams: Any) -> "subprocess.Popen[bytes]":
