@@ -40,7 +40,16 @@ def test_prompts_come_in_four_forms(prompt: str, texts: tuple[str, ...], tokens:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"{", b"[]", b'{"prompt":[]}', b'{"prompt":["a",1]}', b'{"prompt":"a","n":0}']
+    "body",
+    [
+        b"",
+        b'{"prompt":"\xff"}',
+        b"{",
+        b"[]",
+        b'{"prompt":[]}',
+        b'{"prompt":["a",1]}',
+        b'{"prompt":"a","n":0}',
+    ],
 )
 def test_what_does_not_fit_is_refused(body: bytes) -> None:
     with pytest.raises(InvalidRequest, match=r"JSON|fit|empty"):

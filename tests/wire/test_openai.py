@@ -30,6 +30,7 @@ def test_a_request_is_read_as_far_as_it_matters() -> None:
         ("chat", b"", "not JSON"),
         ("chat", b"{", "not JSON"),
         ("chat", b"\xff\xfe", "not JSON"),
+        ("chat", CHAT[:-1] + b', "unknown": "\xff"}', "not JSON"),
         ("chat", b"[]", "not valid"),
         ("chat", b'{"messages": [{}]}', "model"),
         ("chat", b'{"model": 3, "messages": [{}]}', "model"),

@@ -224,6 +224,7 @@ def read_request(operation: Operation, body: bytes) -> RequestView:
     """
     try:
         view: RequestView = _VIEWS.get(operation, _ANY_VIEW).decode(body)
+        body.decode()  # what the view passes over is not looked at, and engines choke on it
     except msgspec.ValidationError as error:
         raise not_valid(error) from None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
