@@ -46,6 +46,7 @@ class Body(msgspec.Struct, frozen=True):
     """An answer, or one event of a stream."""
 
     model: str | None = None
+    system_fingerprint: str | None = None
     choices: list[Choice] = []
     usage: Usage | None = None
     error: ErrorDetail | None = None
@@ -114,6 +115,9 @@ class Stream:
         self.finish: dict[int, str] = {}
         self.usages: list[Usage] = []
         self.models: set[str] = set()
+        self.fingerprints: set[str] = set()
+        self.size_bytes = 0
+        """What came of the body."""
         self.done = 0
         """End marks seen."""
         self.after_done = 0
@@ -162,6 +166,7 @@ class Stream:
             except Cut as cut:
                 self.cut = str(cut)
                 part = None
+            self.size_bytes += len(part or b"")
             if part is None:
                 self.ended = True
                 rest = self._splitter.rest if self.is_stream else b""
@@ -198,6 +203,8 @@ class Stream:
     def _take(self, body: Body) -> None:
         if body.model is not None:
             self.models.add(body.model)
+        if body.system_fingerprint is not None:
+            self.fingerprints.add(body.system_fingerprint)
         if body.usage is not None:
             self.usages.append(body.usage)
         for choice in body.choices:
