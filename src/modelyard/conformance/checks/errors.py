@@ -1,4 +1,4 @@
-"""What is wrong is refused with the right status, in OpenAI's form, and no engine is asked (G19)."""
+"""What is wrong is refused, in OpenAI's form, and no engine is asked for it (G19)."""
 
 from modelyard.conformance.answers import Answer
 from modelyard.conformance.bench import CHAT, Bench
