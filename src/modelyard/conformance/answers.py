@@ -251,6 +251,16 @@ def whole_stream(stream: Stream, prompt: str, *, choice: int = 0) -> AnswerCheck
     return found
 
 
+def broken_stream(stream: Stream) -> str:
+    """Say how the client of a stream that has ended sees that it is not whole; raises Broken."""
+    looks = f"a stream that was broken off must not look whole: {stream.summary}"
+    expect(not stream.done and not stream.finish, looks)
+    if stream.status >= 400:
+        return f"status {stream.status}"
+    expect(stream.error is not None or stream.cut is not None, looks)
+    return "an error event came" if stream.error is not None else "the connection was cut"
+
+
 def _short(text: bytes) -> str:
     words = " ".join(text.decode("utf-8", "replace").split())
     return words if len(words) <= 100 else words[:97] + "…"
