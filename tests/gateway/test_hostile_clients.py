@@ -165,6 +165,8 @@ async def test_http_1_0_is_closed_after_its_answer(rig: Rig) -> None:
         GET + b"transfer-encoding: chunked\r\ncontent-length: 1\r\n\r\n0\r\n\r\n",
         GET + b"transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
         GET + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+        b"GET /health HTTP/1.1\r\n\r\n",
+        GET + b"host: other\r\n\r\n",
     ],
 )
 async def test_smuggling_vectors_are_refused(rig: Rig, smuggling: bytes) -> None:

@@ -144,6 +144,9 @@ class Connection(asyncio.Protocol):
         if version not in ("1.0", "1.1"):
             raise _RefusedError(InvalidRequest(f"HTTP/{version} is not served; use HTTP/1.1"))
         request.streams = version == "1.1"
+        host = request.headers.get(b"host")
+        if (host is None and request.streams) or b"," in (host or b""):
+            raise _RefusedError(InvalidRequest("one Host header is needed (RFC 9112, 3.2)"))
         # A client of HTTP/1.0 waits for the end of the connection where no `keep-alive` is offered.
         request.keep_alive = request.streams and self._parser.should_keep_alive()
         self._size = 0
