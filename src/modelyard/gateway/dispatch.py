@@ -187,7 +187,7 @@ class Dispatcher:
 
         def ended(flight: Flight) -> None:
             self._flights.remove(key, flight)
-            if flight.error is None and flight.seats:
+            if flight.error is None and (flight.seats or flight.call.end_seen):
                 self._keep(flight, key)
 
         flight.start(ask, ended)
@@ -268,7 +268,12 @@ class Dispatcher:
             elif ended:
                 break
             else:
-                await flight.until(lambda: flight.behind(seat.taken))
+                try:
+                    await flight.until(lambda: flight.behind(seat.taken))
+                except asyncio.CancelledError:  # who closes at the end mark has the whole answer
+                    if not flight.call.end_seen or flight.behind(seat.taken):
+                        raise
+                    break
         client.on_writable = None
         if flight.error is not None:
             raise flight.error

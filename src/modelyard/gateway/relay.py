@@ -35,7 +35,6 @@ class StreamReader:
         self._call = call
         self._exchange = exchange
         self._events = sse.EventSplitter()
-        self._done_seen = False
         self._failure: bytes | None = None
         self.first: bytes | None = None
         """Data of the first event that has any."""
@@ -65,7 +64,7 @@ class StreamReader:
         shown = self._watch(rest)
         if self._failure is not None:
             raise UpstreamError(f"the replica failed in mid-answer: {brief(self._failure)}")
-        if self._call.operation != "embeddings" and not self._done_seen:
+        if self._call.operation != "embeddings" and not self._call.end_seen:
             raise UpstreamCut("the replica's stream ended without its end mark")
         if rest and shown:
             self.take([rest])
@@ -77,7 +76,7 @@ class StreamReader:
         telling = any(word in event for word in TELLING)
         payload = sse.data_of(event) if telling or self.first is None else None
         if payload is not None and payload.strip() == sse.DONE:
-            self._done_seen = True
+            self._call.end_seen = True
             return True
         self._call.events += 1
         if payload is None:
@@ -94,7 +93,7 @@ class StreamReader:
             self._failure = bytes(view.error)
         ends = ENDS.get(self._call.operation) if self._call.operation is not None else None
         if ends is not None and bytes(view.type) in ends:
-            self._done_seen = True
+            self._call.end_seen = True
         note_answer(self._call, view)
         if view.usage is None or view.choices or view.failed or ends is not None:
             return True
