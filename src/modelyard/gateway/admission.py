@@ -28,6 +28,7 @@ from modelyard.wire.openai import (
     not_valid,
     read_request,
     with_bound,
+    with_fields,
 )
 
 STREAMED_USAGE: frozenset[Operation] = frozenset({"chat", "completions"})
@@ -92,7 +93,7 @@ class Admission:
         view = read_request(operation, request.body)
         route = self.route(view.model, call.key)
         call.stream = bool(view.stream)
-        self._accept(call, route, view, request.body)
+        self._accept(call, route, view, _named(request.body, view.model, route.name))
         if call.stream and operation in STREAMED_USAGE and not _wants_usage(view):
             call.hides_usage = True
             call.body = ask_for_usage(view, call.body)
@@ -164,6 +165,7 @@ class Admission:
             call.reservation.cancel()
             call.reservation = None
         call.route = route
+        call.body = _named(call.body, call.model, name)
         call.model = name
         return True
 
@@ -224,6 +226,11 @@ class Admission:
     def _known(self, key: KeyPut | None) -> str:
         names = ", ".join(route.name for route in self.allowed(key))
         return f"models: {names or 'none'}"
+
+
+def _named(body: bytes, asked: str | None, name: str) -> bytes:
+    """The body for the model of this name: an engine may know no other, and tells it again."""
+    return body if asked == name else with_fields(body, {"model": name})
 
 
 def _may_ask(key: KeyPut | None, model: str) -> bool:
