@@ -26,10 +26,9 @@ from modelyard.gateway.connection import Connection
 from modelyard.gateway.context import ContextFitter
 from modelyard.gateway.flights import Flight, Flights, Seat
 from modelyard.gateway.placing import Moved, no_replica
-from modelyard.gateway.relay import ASSEMBLED
 from modelyard.gateway.routes import RouteTable
 from modelyard.wire import replay, sse
-from modelyard.wire.assembly import Assembly
+from modelyard.wire.assembly import ASSEMBLIES
 from modelyard.wire.openai import read_answer
 
 _FIELDS = msgspec.json.Decoder(dict[str, Any])
@@ -300,9 +299,10 @@ def _shown(call: Call, splitter: sse.EventSplitter, part: bytes) -> bytes:
 
 def _assembled(flight: Flight) -> Answer | None:
     """The streamed answer as a whole one; None when it is too large or of another form."""
-    if flight.error is not None or not flight.whole or flight.call.operation not in ASSEMBLED:
+    made_by = None if flight.call.operation is None else ASSEMBLIES.get(flight.call.operation)
+    if flight.error is not None or not flight.whole or made_by is None:
         return None
-    assembly = Assembly()
+    assembly = made_by()
     try:
         for event in sse.EventSplitter().feed(flight.stream()):
             payload = sse.data_of(event)

@@ -8,11 +8,9 @@ from modelyard.gateway.calls import Call
 from modelyard.gateway.outlet import Outlet
 from modelyard.gateway.upstream import Exchange
 from modelyard.wire import sse
-from modelyard.wire.assembly import Assembly
+from modelyard.wire.assembly import ASSEMBLIES
 from modelyard.wire.openai import AnswerView, read_answer
 
-ASSEMBLED = frozenset({"chat", "completions"})
-"""Operations whose streams can be put together to a whole answer."""
 ENDS: dict[Operation, frozenset[bytes]] = {
     "responses": frozenset(
         {b'"response.completed"', b'"response.incomplete"', b'"response.failed"'}
@@ -147,7 +145,9 @@ class AnswerGatherer(StreamReader):
 
     def __init__(self, call: Call, exchange: Exchange, limit_bytes: int) -> None:
         super().__init__(call, exchange)
-        self._assembly = Assembly()
+        if call.operation is None:
+            raise ValueError("the call was not admitted")
+        self._assembly = ASSEMBLIES[call.operation]()
         self._left_bytes = limit_bytes
 
     def take(self, events: list[bytes]) -> None:
@@ -165,9 +165,9 @@ class AnswerGatherer(StreamReader):
         self.check_first()
         try:
             self.finish()
+            return self._assembly.whole()
         except ValueError as error:
             raise UpstreamError(f"the replica's stream is not valid: {error}") from None
-        return self._assembly.whole()
 
 
 def note_answer(call: Call, view: AnswerView) -> None:
