@@ -30,11 +30,12 @@ async def _expect_refused(
     connection = await bench.connect()
     sending = asyncio.create_task(connection.send(payload + bench.bytes_of(hidden)))
     try:
-        how = await refused(connection)
+        how = await refused(connection, what)
         answered_more = await _says_more(connection)
     finally:
         sending.cancel()
         connection.leave()
+    await bench.good(bench.ask("tokens=1"))  # what was let through is on its way no more
     arrived = await bench.seen(hidden)
     expect(not arrived, f"{what}: the request hidden behind it was executed")
     if how is None and may_answer:
@@ -154,7 +155,7 @@ async def _folded(bench: Bench) -> str:
         payload = head(bench, framing, *_split(fold)) + question.body
         connection = await bench.connect()
         await connection.send(payload)
-        how = await refused(connection)
+        how = await refused(connection, "a folded line that frames a body")
         connection.leave()
         if how is None:  # a fold may be read as a space: then the head says nothing ambiguous
             await bench.until_seen(question, otherwise="a folded line changed what was read")
