@@ -11,6 +11,7 @@ from modelyard.conformance.bench import CHAT, Bench, Question, together
 from modelyard.conformance.check import Check, Inapplicable, Look, expect
 from modelyard.conformance.client import request
 from modelyard.conformance.framing import chunks, head
+from modelyard.conformance.passing import arrivals
 from modelyard.conformance.refusals import expect_refusal, expect_unasked, told
 from modelyard.conformance.target import Need
 
@@ -167,6 +168,8 @@ async def _lone_surrogate(bench: Bench) -> str:
         answer.status == 200 or 400 <= answer.status < 500,
         f"half a surrogate pair: 200 or a 4xx was expected, came: {answer.brief}",
     )
+    if answer.status == 200:
+        await bench.until_seen(question)
     return f"half a surrogate pair got {answer.status}"
 
 
@@ -227,12 +230,8 @@ async def _arrived(bench: Bench, question: Question, body: bytes) -> dict[str, A
     if answer.status in (400, 422):
         raise Inapplicable(f"the gateway refuses such a request: {answer.brief}")
     expect(answer.status == 200, f"200 was expected, came: {answer.brief}")
-    arrivals = [
-        arrival for engine in bench.engines for arrival in await engine.arrivals(question.tag)
-    ]
-    if not arrivals:
-        raise Inapplicable("the engines do not show what arrived")
-    fields: dict[str, Any] = msgspec.json.decode(arrivals[0].body)
+    found = await arrivals(bench, question)
+    fields: dict[str, Any] = msgspec.json.decode(found[0].body)
     return fields
 
 

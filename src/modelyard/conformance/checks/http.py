@@ -7,6 +7,7 @@ from modelyard.conformance.bench import Bench
 from modelyard.conformance.check import Check, Inapplicable, Look, expect
 from modelyard.conformance.client import Cut, request
 from modelyard.conformance.framing import chunks, head
+from modelyard.conformance.passing import arrivals
 
 
 async def _continue(bench: Bench) -> str:
@@ -117,12 +118,8 @@ async def _hop_by_hop(bench: Bench) -> str:
     }
     answer = await bench.whole(question, headers=more)
     expect(answer.status == 200, f"200 was expected, came: {answer.brief}")
-    arrivals = [
-        arrival for engine in bench.engines for arrival in await engine.arrivals(question.tag)
-    ]
-    if not arrivals:
-        raise Inapplicable("the engines do not show what arrived")
-    names = {name.lower() for arrival in arrivals for name, _ in arrival.headers}
+    found = await arrivals(bench, question)
+    names = {name.lower() for arrival in found for name, _ in arrival.headers}
     relayed = names & {"x-hop", "keep-alive", "proxy-connection", "proxy-authorization"}
     expect(not relayed, f"headers of the connection were passed on: {', '.join(sorted(relayed))}")
     return f"headers of the connection were not passed on; the engine saw {len(names)} names"

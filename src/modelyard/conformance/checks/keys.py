@@ -4,7 +4,8 @@ import base64
 
 from modelyard.conformance.answers import checked
 from modelyard.conformance.bench import CHAT, Bench
-from modelyard.conformance.check import Check, Inapplicable, Look, expect
+from modelyard.conformance.check import Check, Look, expect
+from modelyard.conformance.passing import arrivals
 from modelyard.conformance.refusals import expect_refusal, expect_unasked, told
 from modelyard.conformance.target import Need
 
@@ -95,7 +96,7 @@ async def _duplicate_model(bench: Bench) -> str:
         body = b'{"model":"%b",' % first.encode() + question.body[1:]
         answer = await told(bench, body)
         if answer.status == 200:
-            arrived = {each.engine for each in await bench.seen(question)}
+            arrived = {each.engine for each in await bench.until_seen(question)}
             expect(
                 arrived <= {"A", "B"} and answer.read().model != forbidden,
                 f"with two models named the forbidden one answered: {answer.brief}",
@@ -111,16 +112,12 @@ async def _not_relayed(bench: Bench) -> str:
     question = bench.ask("tokens=1")
     await bench.good(question)
     await (await bench.stream(question)).rest()
-    arrivals = [
-        arrival for engine in bench.engines for arrival in await engine.arrivals(question.tag)
-    ]
-    if not arrivals:
-        raise Inapplicable("the engines do not show what arrived")
-    for arrival in arrivals:
+    found = await arrivals(bench, question)
+    for arrival in found:
         for name, value in arrival.headers:
             expect(key not in value, f"the client's key was passed on to the engine in {name}")
         expect(key not in arrival.body, "the client's key was passed on to the engine in the body")
-    return f"{len(arrivals)} requests arrived at engines without the client's key"
+    return f"{len(found)} requests arrived at engines without the client's key"
 
 
 def _check(name: str, meaning: str, look: Look, *needs: Need) -> Check:

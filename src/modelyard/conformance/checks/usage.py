@@ -74,7 +74,7 @@ async def _choices(bench: Bench) -> str:
 async def _finish_reason(bench: Bench) -> str:
     for script, most, expected in (("tokens=9", 4, "length"), ("tokens=4", 9, "stop")):
         question = bench.ask(script, max_tokens=most)
-        whole = (await bench.whole(question)).read().choices[0].finish_reason
+        whole = (await bench.good(question)).read().choices[0].finish_reason
         stream = await (await bench.stream(question)).rest()
         seen = (whole, stream.finish.get(0))
         expect(
