@@ -93,7 +93,7 @@ class Admission:
         view = read_request(operation, request.body)
         route = self.route(view.model, call.key)
         call.stream = bool(view.stream)
-        self._accept(call, route, view, _named(request.body, view.model, route.name))
+        self._accept(call, route, view, request.body)
         if call.stream and operation in STREAMED_USAGE and not _wants_usage(view):
             call.hides_usage = True
             call.body = ask_for_usage(view, call.body)
@@ -165,8 +165,7 @@ class Admission:
             call.reservation.cancel()
             call.reservation = None
         call.route = route
-        call.body = _named(call.body, call.model, name)
-        call.model = name
+        self._name(call, route)
         return True
 
     def reserve(self, call: Call) -> None:
@@ -219,18 +218,20 @@ class Admission:
                 f"the bound of model {route.name!r}"
             )
         call.route = route
-        call.model = route.name
         call.view = view
         call.body = body
+        self._name(call, route)
+
+    def _name(self, call: Call, route: ModelRoute) -> None:
+        """Ask for the route's model by its own name: an engine may know no other."""
+        call.model = route.name
+        if call.view is not None and call.view.model != route.name:
+            call.view = msgspec.structs.replace(call.view, model=route.name)
+            call.body = with_fields(call.body, {"model": route.name})
 
     def _known(self, key: KeyPut | None) -> str:
         names = ", ".join(route.name for route in self.allowed(key))
         return f"models: {names or 'none'}"
-
-
-def _named(body: bytes, asked: str | None, name: str) -> bytes:
-    """The body for the model of this name: an engine may know no other, and tells it again."""
-    return body if asked == name else with_fields(body, {"model": name})
 
 
 def _may_ask(key: KeyPut | None, model: str) -> bool:

@@ -1,7 +1,7 @@
 """Limits of a key hold exactly, and what is refused costs nothing and nobody (G13)."""
 
 from modelyard.conformance.answers import Answer, Stream, whole_stream
-from modelyard.conformance.bench import MINUTE_S, Bench, Question, together, until
+from modelyard.conformance.bench import COMPLETIONS, MINUTE_S, Bench, Question, together, until
 from modelyard.conformance.check import Broken, Check, Look, expect
 from modelyard.conformance.client import Cut
 from modelyard.conformance.refusals import expect_refusal
@@ -101,6 +101,29 @@ async def _tokens_of_streams(bench: Bench) -> str:
         raise Broken(f"429 was expected under {limit} tokens, 8 streams made {used}")
     expect(used <= limit, f"at most {limit} tokens should be made, streams made {used}")
     return f"streams that did not ask for usage made {used} of {limit} tokens, then came 429"
+
+
+async def _tokens_of_many(bench: Bench) -> str:
+    """What multiplies an answer, or has no bound, must be held before it is let in."""
+    key, limit = await bench.limited_key("tokens_per_min")
+    many = bench.ask(path=COMPLETIONS)
+    prompts = [f"{many.tag} {number}" for number in range(20)]
+    cases = {
+        "20 prompts in one request": many.but(prompt=prompts, max_tokens=limit // 10),
+        "20 choices": bench.ask(n=20, max_tokens=limit // 10),
+        "an answer without a bound": bench.ask(f"tokens={2 * limit}"),
+        "a prompt as long as the limit": bench.ask(text="word" * limit, max_tokens=1),
+        "two bounds, of which one is small": bench.ask(
+            max_completion_tokens=2 * limit, max_tokens=1
+        ),
+    }
+    used = 0
+    for what, question in cases.items():
+        answer = await bench.whole(question, key=key)
+        if answer.status not in (400, 429):
+            used += _tokens(answer)
+        expect(used <= limit, f"{what}: at most {limit} tokens should be used, {used} were")
+    return f"{len(cases)} kinds of requests for more than {limit} tokens used {used}"
 
 
 class _Held:
@@ -260,6 +283,12 @@ CHECKS: tuple[Check, ...] = (
         _TOKENS,
         _tokens_settled,
         "what a request might have used and did not is free again after its end",
+    ),
+    _check(
+        "tokens-of-many",
+        _TOKENS,
+        _tokens_of_many,
+        "many prompts, many choices and answers without a bound never use more than the limit",
     ),
     _check(
         "tokens-of-streams",
