@@ -138,6 +138,8 @@ class Connection(asyncio.Protocol):
         self._in_head = False
         request.method = self._parser.get_method().decode("ascii")
         path, _, query = self._url.partition(b"?")
+        if not path.startswith(b"/"):  # a whole URL (RFC 9112, 3.2.2)
+            path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
         request.path = path.decode("latin-1")
         request.query = query.decode("latin-1")
         version = self._parser.get_http_version()

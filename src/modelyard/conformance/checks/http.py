@@ -1,13 +1,15 @@
 """What is right in HTTP/1.1 is served, however it comes; what is a hop's own stays there (G22)."""
 
 import asyncio
+import gzip
 
 from modelyard.conformance.answers import checked
-from modelyard.conformance.bench import Bench
+from modelyard.conformance.bench import CHAT, Bench
 from modelyard.conformance.check import Check, Inapplicable, Look, expect
 from modelyard.conformance.client import Cut, request
 from modelyard.conformance.framing import chunks, head
 from modelyard.conformance.passing import arrivals
+from modelyard.conformance.refusals import expect_refusal
 
 
 async def _continue(bench: Bench) -> str:
@@ -64,6 +66,36 @@ async def _http_1_0(bench: Bench) -> str:
     checked(answer.text(), question.prompt)
     expect(await connection.closed(), "the end of the connection was expected, more came")
     return "a request in HTTP/1.0 was answered without chunks, and its connection closed"
+
+
+async def _absolute_form(bench: Bench) -> str:
+    """RFC 9112, 3.2.2: a server must accept it."""
+    question = bench.ask("tokens=2")
+    place = bench.place
+    target = f"http{'s' if place.tls else ''}://{place.authority}{place.target(CHAT)}".encode()
+    framing = b"Content-Length: %d" % len(question.body)
+    connection = await bench.connect()
+    begin = b"POST " + target + b" HTTP/1.1"
+    await connection.send(head(bench, framing, begin=begin) + question.body)
+    answer = await bench.answer(connection)
+    expect(answer.status == 200, f"200 was expected, came: {answer.brief}")
+    checked(answer.text(), question.prompt)
+    return "a request whose target is a whole URL was answered"
+
+
+async def _encoded(bench: Bench) -> str:
+    question = bench.ask("tokens=2")
+    body = gzip.compress(question.body)
+    framing = b"Content-Length: %d" % len(body)
+    connection = await bench.connect()
+    await connection.send(head(bench, framing, b"Content-Encoding: gzip") + body)
+    answer = await bench.answer(connection)
+    if answer.status == 200:
+        checked(answer.text(), question.prompt)
+        return "a body in gzip was read"
+    expect_refusal(answer, {400, 415, 422}, "a body in gzip")
+    expect(not await bench.seen(question), "a body in gzip was passed on to an engine")
+    return f"a body in gzip was refused with {answer.status}"
 
 
 async def _head_request(bench: Bench) -> str:
@@ -134,6 +166,8 @@ CHECKS: tuple[Check, ...] = (
     _check("chunked-body", "a body in chunks arrives whole", _chunked_body),
     _check("single-bytes", "a request that comes byte by byte is answered", _single_bytes),
     _check("http-1.0", "HTTP/1.0 is answered without chunks", _http_1_0),
+    _check("absolute-form", "a target that is a whole URL is understood", _absolute_form),
+    _check("encoded", "a body in gzip is read or refused", _encoded),
     _check("head", "HEAD gets no body", _head_request),
     _check("keep-alive", "a connection serves many requests", _keep_alive),
     _check("pipelined", "pipelined requests are answered in order, or refused", _pipelined),
