@@ -112,7 +112,7 @@ async def _tokens_of_many(bench: Bench) -> str:
         "20 prompts in one request": many.but(prompt=prompts, max_tokens=limit // 10),
         "20 choices": bench.ask(n=20, max_tokens=limit // 10),
         "an answer without a bound": bench.ask(f"tokens={2 * limit}"),
-        "a prompt as long as the limit": bench.ask(text="word" * limit, max_tokens=1),
+        "a prompt twice as long as the limit": bench.ask(text="word" * 2 * limit, max_tokens=1),
         "two bounds, of which one is small": bench.ask(
             max_completion_tokens=2 * limit, max_tokens=1
         ),
