@@ -12,9 +12,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
-from modelyard.core.canary import CanaryRules
+from modelyard.core.canary import CanaryRules, Finding
 from modelyard.core.routes import Seconds, Share, Slot
-from modelyard.core.smoke import SmokeTest
+from modelyard.core.smoke import SmokeResult, SmokeTest
 
 Strategy = Literal["blue-green", "canary", "shadow", "recreate"]
 Wait = Annotated[float, Meta(ge=0, le=30 * 86_400)]
@@ -167,9 +167,13 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     paused_at: float | None = None
     reason: str = ""
     """Why it goes, or went, back."""
-    waits_for: str = ""
-    """What it waits for, for people."""
     history: tuple[Entry, ...] = ()
+    smoke: tuple[SmokeResult, ...] = ()
+    """What the smoke tests were answered."""
+    finding: Finding | None = None
+    """What the comparison showed last."""
+    cut: int = 0
+    """Requests that were in flight on replicas that had to be stopped."""
 
     @property
     def over(self) -> bool:
@@ -409,19 +413,14 @@ def move(rollout: Rollout, happened: Signal, reason: str, now: float) -> Rollout
         entered_at=now,
         paused_at=now if stays_paused else None,
         reason=told if goes_back else rollout.reason,
-        waits_for="",
         history=(*rollout.history, entry),
     )
 
 
 def advance(rollout: Rollout, sight: Sight, now: float) -> Rollout:
-    """The rollout one move on, if something happened; else with what it waits for."""
+    """The rollout one move on, if something happened."""
     happened, told = signal(rollout, sight, now)
-    if happened is not None:
-        return move(rollout, happened, told, now)
-    if told == rollout.waits_for:
-        return rollout
-    return msgspec.structs.replace(rollout, waits_for=told)
+    return rollout if happened is None else move(rollout, happened, told, now)
 
 
 def pause(rollout: Rollout, now: float) -> Rollout:
