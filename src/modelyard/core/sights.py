@@ -57,7 +57,8 @@ def sight_of(
     others = [r for r in replicas if r.generation != generation]
     before = None if rollout.before is None else deployment.slot(rollout.before)
     former = [r for r in others if before is not None and r.generation == before.generation]
-    behind = routed.behind
+    # Of a first version, no gateway can route to anything else.
+    behind = routed.behind if routed.gateways or rollout.before is not None else ()
     if not behind and routed.live.get(deployment.name) != deployment.arranged.live:
         behind = ("of the next snapshot",)
     lost = failures_in_a_row(former, rule)
