@@ -43,9 +43,12 @@ class Placer:
         Raises NoReplica (503 with Retry-After), Moved.
         """
         keys = self._prefix_keys(call, route, slot)
-        passes = self.room.passes(route.name, call.priority)
-        found = self._look(call, route, slot, tried, keys) if passes else None
         queueing = route.policy.queueing
+        # Without a queue, whoever is in line waits for a slot and not for this place; and the
+        # controller asks a slot of its own.
+        passes = queueing.max_waiting == 0 or bool(call.pinned)
+        passes = passes or self.room.passes(route.name, call.priority)
+        found = self._look(call, route, slot, tried, keys) if passes else None
         if found is None and queueing.max_waiting > 0 and not tried:
             begun = time.monotonic()
             try:
