@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 DOCUMENT = ROOT / "docs" / "behaviours.md"
 ROOMS_OF_PROMISES = "GRDEOQSA"
-REQUIRED = {"G1", "G3", "G10", "G20", "G23", "R1", "R6", "E1"}
+REQUIRED = {"G1", "G3", "G10", "G13", "G20", "G23", "R1", "R6", "E1", "S8"}
 ROW = re.compile(r"^\| (?P<id>\w+) \| (?P<promise>.+?) \| (?P<tests>.+?) \|$")
 TEST = re.compile(r"`(?P<path>tests/[\w./-]+\.py)::(?P<name>test_\w+)`")
 

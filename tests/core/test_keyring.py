@@ -1,3 +1,6 @@
+import hmac
+
+import msgspec
 import pytest
 
 from modelyard.core.keyring import Gap, Keyring, secret_hash
@@ -38,6 +41,29 @@ def test_a_key_is_found_by_its_secret_until_it_is_revoked_or_expires() -> None:
 
     ring.apply([KeyRevoked(seq=3, at=0.0, key_id="a")])
     assert ring.find(b"one", 0.0) is None
+
+
+def test_a_secret_is_compared_by_its_hash_and_in_constant_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Promise S8: neither the look-up nor the comparison ever sees the secret itself."""
+    compared: list[tuple[str, str]] = []
+
+    def compare(one: str, other: str) -> bool:
+        compared.append((one, other))
+        return one == other
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    ring = ring_of(put(1, "a", "new", former_sha256=secret_hash("old"), former_until=9.0))
+    assert "new" not in msgspec.json.encode(ring.entries()).decode()
+    for secret in (b"new", b"old", b"ne", b"new "):
+        ring.find(secret, 0.0)
+
+    assert compared == [
+        (secret_hash("new"), secret_hash("new")),
+        (secret_hash("old"), secret_hash("new")),
+        (secret_hash("old"), secret_hash("old")),
+    ]
 
 
 def test_revoking_the_last_key_does_not_open_the_door() -> None:

@@ -57,3 +57,31 @@ def test_the_budget_is_a_fifth_of_the_last_ten_seconds_with_a_floor() -> None:
     assert allowed == 17  # 20 % of 100, less the 3 before
 
     assert budget.allows(policy, now=30.0)  # all of it is older than 10 s
+
+
+@given(st.floats(0, 1), st.integers(1, 2))
+def test_the_pause_is_drawn_from_nothing_to_a_bound_that_doubles(draw: float, attempt: int) -> None:
+    policy = Retries(max_attempts=5, backoff_base_s=0.1, backoff_max_s=0.15)
+    failure = Failure(outcome="unreachable", attempt=attempt, untried=1, left_s=60)
+
+    delay = decide(failure, policy, budget_allows=True, draw=draw)
+
+    assert delay == draw * (0.1 if attempt == 1 else 0.15)
+
+
+def test_the_budget_that_holds_unless_told_otherwise() -> None:
+    """Promise G8: a fifth of the requests of the last 10 s, or 3 a second."""
+    budget, few = RetryBudget(), RetryBudget()
+    for _ in range(1000):
+        budget.request(0.0)
+    few.request(0.0)
+
+    def allowed(of: RetryBudget) -> int:
+        count = 0
+        while of.allows(Retries(), now=5.0):
+            of.retry(5.0)
+            count += 1
+        return count
+
+    assert allowed(budget) == 200
+    assert allowed(few) == 30

@@ -31,6 +31,7 @@ async def test_when_a_model_fails_its_fallback_answers_and_is_named(
     assert reply.status_code == 200
     assert reply.headers["x-modelyard-model"] == "n"
     assert reply.headers["x-modelyard-attempts"] == "2"
+    assert '"model":"n"' in reply.text, "the engine was asked by the name that it knows"
     (record,) = await eventually(rig.log, lambda found: len(found) == 1)
     assert record.model == "n"
     assert [attempt.outcome for attempt in record.attempts][-1] == "completed"

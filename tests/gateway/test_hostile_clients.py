@@ -146,6 +146,16 @@ async def test_an_offered_upgrade_does_not_lose_the_body(rig: Rig) -> None:
     assert answer.count(b"HTTP/1.1 200 OK") == 2
 
 
+async def test_a_target_that_is_a_whole_url_is_understood(rig: Rig) -> None:
+    """RFC 9112, 3.2.2: a server must accept what is sent to proxies."""
+    end = b" HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n"
+    for target in (b"http://x/health", b"http://x:8000/health?a=http://b/c"):
+        assert (await talk(rig, b"GET " + target + end)).startswith(b"HTTP/1.1 200 OK")
+    for target in (b"http://x", b"x/health"):
+        answer = await talk(rig, b"GET " + target + end)
+        assert answer.startswith((b"HTTP/1.1 404 ", b"HTTP/1.1 400 "))
+
+
 async def test_http_1_0_is_closed_after_its_answer(rig: Rig) -> None:
     answer = await talk(rig, b"GET /health HTTP/1.0\r\nconnection: keep-alive\r\n\r\n")
 
@@ -165,6 +175,8 @@ async def test_http_1_0_is_closed_after_its_answer(rig: Rig) -> None:
         GET + b"transfer-encoding: chunked\r\ncontent-length: 1\r\n\r\n0\r\n\r\n",
         GET + b"transfer-encoding: chunked, identity\r\n\r\n0\r\n\r\n",
         GET + b"transfer-encoding: xchunked\r\n\r\n0\r\n\r\n",
+        b"GET /health HTTP/1.1\r\n\r\n",
+        GET + b"host: other\r\n\r\n",
     ],
 )
 async def test_smuggling_vectors_are_refused(rig: Rig, smuggling: bytes) -> None:

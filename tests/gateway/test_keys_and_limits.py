@@ -1,6 +1,7 @@
 """Keys (S8, G19) and limits (G13): who asks, and that what is let in is bounded."""
 
 import asyncio
+import logging
 from typing import Any
 
 import httpx
@@ -53,6 +54,37 @@ async def test_a_missing_a_wrong_and_a_forbidden_key_reach_no_replica(
     assert [(r.key_id, r.tenant, r.outcome) for r in records[2:]] == [
         ("bob", "red", "rejected"), ("bob", "red", "rejected"), ("alice", "blue", "completed"),
     ]  # fmt: skip
+
+
+async def test_secrets_are_told_nowhere(
+    start_alone: StartRig, engines: list[Engine], caplog: pytest.LogCaptureFixture
+) -> None:
+    """Promise S8: not in the log, the records, the state, explanations, metrics or errors."""
+    caplog.set_level(logging.DEBUG)
+    vendor = {"url": engines[0].url, "api_key_env": "VENDOR"}
+    secret = config(engines[0], alice={"limits": {"requests_per_min": 3}},
+                    models=[{"name": "m", "upstreams": [vendor]},
+                            {"name": "other", "upstreams": [vendor]}])  # fmt: skip
+    rig = await start_alone(secret, ENVIRONMENT | {"VENDOR": "sk-vendor-secret"})
+    await engines[0].fault("status=500", times=1)
+    replies = [await ask(rig, *asked) for asked in
+               [(ALICE,), (ALICE,), (ALICE,), (ALICE,), (BOB,), ("sk-wrong-secret",)]]  # fmt: skip
+    assert [r.status_code for r in replies] == [502, 200, 200, 429, 403, 401]
+    await eventually(rig.log, lambda found: len(found) == 6)
+    told = [caplog.text, (await rig.client.get("/metrics")).text]
+    told += [str(await rig.admin(f"/admin/requests/{r.headers['x-request-id']}")) for r in replies]
+    told += [
+        str(await rig.admin("/admin/limits?key=alice")),
+        str(await rig.admin("/admin/replicas")),
+    ]
+    told += [reply.text + str(reply.headers) for reply in replies]
+    token = rig.home.gateway_token
+    files = [file for file in rig.home.root.rglob("*") if file.is_file() and file != token]
+    assert any(file.name == "requests.jsonl" for file in files)
+    told += [file.read_bytes().decode("latin-1") for file in files]
+    for text in told:
+        assert "-secret" not in text
+        assert token.read_text().strip() not in text
 
 
 async def test_every_route_that_asks_a_model_needs_a_key(
@@ -128,6 +160,28 @@ async def test_tokens_are_reserved_before_and_settled_after(
     assert too_large.status_code == 429
     assert "retry-after" not in too_large.headers
     assert "alone" in too_large.json()["error"]["message"]
+
+
+async def test_tokens_admitted_at_once_never_exceed_the_limit(
+    start_alone: StartRig, engines: list[Engine]
+) -> None:
+    """Promise G13: what each could use is held before it is sent, however many come together."""
+    rig = await start_alone(config(engines[0], alice={"limits": {"tokens_per_min": 300}}),
+                            ENVIRONMENT)  # fmt: skip
+    for _ in range(2):  # the second time, with what the first has left
+        replies = await asyncio.gather(*(ask(rig, max_tokens=40) for _ in range(25)))
+        refused = [reply for reply in replies if reply.status_code == 429]
+        used = (await rig.admin("/admin/limits?key=alice"))["limits"][0]["used"]
+        assert used <= 300
+        assert len(refused) + sum(reply.status_code == 200 for reply in replies) == 25
+        for reply in refused:
+            assert reply.headers["x-modelyard-limit"] == "tokens_per_min:key"
+            assert 1 <= int(reply.headers["retry-after"]) <= 61
+            assert "300 tokens per min" in reply.json()["error"]["message"]
+    records = await eventually(rig.log, lambda found: len(found) == 50)
+    made = [(r.prompt_tokens or 0) + (r.completion_tokens or 0) for r in records]
+    assert 200 < sum(made) <= 300
+    assert sum(made) == (await engines[0].state())["prompt_tokens"] + 40 * sum(map(bool, made))
 
 
 async def test_an_answer_without_a_bound_gets_one_where_tokens_are_limited(

@@ -61,20 +61,32 @@ async def test_every_api_answers_and_is_counted(
     assert not record.tokens_estimated
 
 
+# One that talks until it is told to stop: yardling ends by itself, so its end is ignored.
+ENDLESS = {"max_tokens": 400, "ignore_eos": True}
+TALKING = {
+    "/v1/chat/completions": chat("Tell me all you know.", **ENDLESS),
+    "/v1/completions": {"model": "m", "prompt": "All I know is", **ENDLESS},
+    "/v1/responses": {"model": "m", "input": "Tell me all you know.", "max_output_tokens": 400,
+                      "ignore_eos": True},
+    "/v1/messages": chat("Tell me all you know.", **ENDLESS),
+}  # fmt: skip
+
+
 @pytest.mark.parametrize("stream", [False, True])
-@pytest.mark.parametrize("shared", [False, True])
+@pytest.mark.parametrize(
+    ("path", "shared"), [*((path, False) for path in TALKING), ("/v1/chat/completions", True)]
+)
 async def test_its_slots_are_idle_within_a_second_of_a_clients_leaving(
-    start_alone: StartRig, llama: Worker, stream: bool, shared: bool
+    start_alone: StartRig, llama: Worker, path: str, stream: bool, shared: bool
 ) -> None:
-    """Promise G1, alone and as the only one in a shared flight."""
+    """Promise G1, alone and as the only one in a shared flight; seen in the engine's `/slots`."""
     caching = {"caching": {"mode": "all", "single_flight": True}} if shared else {}
     rig: Rig = await start_alone(config(llama, **caching))
-    # One that talks until it is told to stop: yardling ends by itself, so its end is ignored.
-    body = chat("Tell me all you know.", max_tokens=400, stream=stream, ignore_eos=True)
+    body = TALKING[path] | {"stream": stream}
 
     async def ask() -> None:
         async with httpx.AsyncClient(base_url=rig.url, trust_env=False, timeout=30) as client:
-            await client.post("/v1/chat/completions", json=body)
+            await client.post(path, json=body)
 
     left = 0
     for _ in range(5):
@@ -89,6 +101,8 @@ async def test_its_slots_are_idle_within_a_second_of_a_clients_leaving(
         left += busy
     assert left > 0
     await rig.until_at_rest()
+    records = await eventually(rig.log, lambda found: len(found) == 5)
+    assert [record.outcome for record in records].count("cancelled") == left
 
 
 async def test_its_own_tokenizer_counts(start_alone: StartRig, llama: Worker) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx
 import pytest
-from tests.gateway.raw_replica import SSE, always, replica, whole
+from tests.gateway.raw_replica import SSE, Client, always, replica, whole
 from tests.gateway.rig import Engine, Rig, StartRig, eventually
 
 RESPONSES = [
@@ -17,6 +17,7 @@ RESPONSES = [
 MESSAGES = [
     ("message_start", {"message": {"id": "m", "usage": {
         "input_tokens": 4, "cache_read_input_tokens": 3, "output_tokens": 0}}}),
+    ("content_block_start", {"index": 0, "content_block": {"type": "text", "text": ""}}),
     ("content_block_delta", {"index": 0, "delta": {"type": "text_delta", "text": "four"}}),
     ("message_delta", {"delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}),
     ("message_stop", {}),
@@ -36,8 +37,9 @@ def told(events: list[tuple[str, dict[str, Any]]]) -> bytes:
     )
 
 
-def config(url: str) -> dict[str, Any]:
-    return {"models": [{"name": "m", "upstreams": [{"url": url}], "retries": {"max_attempts": 1}}]}
+def config(url: str, **settings: Any) -> dict[str, Any]:
+    model = {"name": "m", "upstreams": [{"url": url}], "retries": {"max_attempts": 1}}
+    return {"models": [model | settings]}
 
 
 @pytest.mark.parametrize("path", sorted(STREAMS))
@@ -80,6 +82,43 @@ async def test_the_usage_of_a_whole_answer_is_read(start_alone: StartRig, path: 
         assert reply.content == body
         (record,) = await eventually(rig.log, lambda found: len(found) == 1)
     assert (record.prompt_tokens, record.completion_tokens) == (7, 2)
+
+
+@pytest.mark.parametrize("path", sorted(STREAMS))
+async def test_a_whole_answer_is_put_together_where_only_streams_are_cancelled(
+    start_alone: StartRig, path: str
+) -> None:
+    """Promise G1: the engine is asked for a stream, and the client gets the whole answer."""
+    bodies = []
+
+    async def speak(client: Client) -> None:
+        bodies.append(json.loads(await client.request()))
+        await client.say(SSE + b"\r\n" + told(STREAMS[path]))
+
+    async with replica(speak) as url:
+        rig: Rig = await start_alone(config(url, cancels_streams_only=True))
+        reply = await rig.client.post(path, json=BODIES[path])
+        (record,) = await eventually(rig.log, lambda found: len(found) == 1)
+    assert bodies == [BODIES[path] | {"stream": True}]
+    assert reply.headers["content-type"] == "application/json"
+    answer = reply.json()
+    if path == "/v1/responses":
+        assert answer == RESPONSES[-1][1]["response"]
+    else:
+        assert answer["content"] == [{"type": "text", "text": "four"}]
+        assert (answer["stop_reason"], answer["usage"]["output_tokens"]) == ("end_turn", 2)
+    assert (record.outcome, record.stream) == ("completed", False)
+    assert (record.prompt_tokens, record.completion_tokens, record.cached_tokens) == (7, 2, 3)
+
+
+@pytest.mark.parametrize("path", sorted(STREAMS))
+async def test_what_can_not_be_put_together_is_an_error(start_alone: StartRig, path: str) -> None:
+    cut = always(SSE + b"\r\n" + told(STREAMS[path][:-1]))
+    async with replica(cut) as url:
+        rig: Rig = await start_alone(config(url, cancels_streams_only=True))
+        reply = await rig.client.post(path, json=BODIES[path])
+    assert reply.status_code == 502
+    assert reply.json()["error"]["code"] == "upstream_cut"
 
 
 async def test_what_an_engine_has_not_is_501_in_openais_form(

@@ -36,6 +36,19 @@ async def test_a_busy_replica_gets_less(
         task.cancel()
 
 
+@pytest.mark.parametrize("balancing", ["least_in_flight", "power_of_two"])
+async def test_a_burst_is_spread_as_it_comes(
+    start_alone: StartRig, engines: list[Engine], balancing: str
+) -> None:
+    """Promise G11: what was sent counts at once, not when somebody next asks the replicas."""
+    rig = await start_alone(config([engine.url for engine in engines], balancing))
+    held = [asyncio.create_task(ask(rig, "[[fake: hang]]")) for _ in range(40)]
+    await eventually(lambda: seen(engines), lambda counts: sum(counts) == 40)
+    assert await seen(engines) == [20, 20]
+    for task in held:
+        task.cancel()
+
+
 async def test_a_session_stays_with_its_replica(
     start_alone: StartRig, engines: list[Engine]
 ) -> None:
@@ -78,6 +91,43 @@ async def test_a_prompts_beginning_finds_the_replica_that_has_it(
         after = await seen(engines)
         assert sorted(b - a for a, b in zip(before, after, strict=True)) == [0, 4]
     assert min(await seen(engines)) > 0  # cold ones are spread by chance
+
+
+async def test_a_beginning_is_remembered_however_long_its_request_runs(
+    start_alone: StartRig, engines: list[Engine]
+) -> None:
+    """Promise G12: from the moment it is sent, through its end; nothing in it ages."""
+    rig = await start_alone(config([engine.url for engine in engines], "prefix_affinity"))
+    text = "long" * 1000
+    held = asyncio.create_task(ask(rig, text + "[[fake: hang]]"))
+    await eventually(lambda: seen(engines), lambda counts: sum(counts) == 1)
+    place = (await seen(engines)).index(1)
+    for number in range(3):
+        await ask(rig, f"{text}{number}")
+    held.cancel()
+    await asyncio.wait({held})
+    await rig.until_at_rest()
+    for number in range(3, 6):
+        await ask(rig, f"{text}{number}")
+    assert (await seen(engines))[place] == 7
+
+
+async def test_affinity_is_for_one_tenants_prompts_alone(
+    start_alone: StartRig, engines: list[Engine]
+) -> None:
+    """Promise G11: whom a beginning belongs to can't be told from where a request goes."""
+    keys = [{"id": f"k{n}", "secret_env": f"K{n}", "tenant": f"t{n}"} for n in range(16)]
+    secrets = {f"K{n}": f"sk-{n}" for n in range(16)}
+    urls = [engine.url for engine in engines]
+    rig = await start_alone(config(urls, "prefix_affinity") | {"keys": keys}, secrets)
+    for number in range(16):
+        who = {"authorization": f"Bearer sk-{number}"}
+        before = await seen(engines)
+        for _ in range(2):
+            await ask(rig, "shared" * 800, headers=who)
+        after = await seen(engines)
+        assert sorted(b - a for a, b in zip(before, after, strict=True)) == [0, 2]
+    assert min(await seen(engines)) > 0  # each tenant's first one went where chance sent it
 
 
 async def test_affinity_yields_to_load(start_alone: StartRig, engines: list[Engine]) -> None:

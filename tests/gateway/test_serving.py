@@ -6,6 +6,7 @@ import json
 import httpx
 import openai
 import pytest
+from tests.gateway.raw_replica import Client, replica, whole
 from tests.gateway.rig import DIGEST, Engine, Rig, StartRig, chat, model_route
 
 from modelyard.core.routes import Policy
@@ -181,6 +182,52 @@ async def test_a_models_own_bound_on_the_body_holds(
     reply = await rig.client.post("/v1/chat/completions", json=chat("x" * 200))
 
     assert reply.status_code == 413
+
+
+async def test_a_large_body_on_its_way_holds_nobody_up(rig: Rig) -> None:
+    """Promise G19: it is read as it comes, and others are served meanwhile."""
+    body = json.dumps(chat("x" * 1_000_000, max_tokens=3)).encode()
+    reader, writer = await asyncio.open_connection(*rig.url[7:].split(":"))
+    writer.write(b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\nconnection: close\r\n"
+                 b"content-length: %d\r\n\r\n" % len(body))  # fmt: skip
+    answered = 0
+    for start in range(0, len(body), 100_000):
+        writer.write(body[start : start + 100_000])
+        await writer.drain()
+        reply = await rig.client.post("/v1/chat/completions", json=chat("small", max_tokens=2))
+        answered += reply.status_code == 200
+    head, _, answer = (await reader.read()).partition(b"\r\n\r\n")
+    writer.close()
+
+    assert answered == 11
+    assert head.startswith(b"HTTP/1.1 200 ")
+    assert json.loads(answer)["usage"]["prompt_tokens"] == 250_000
+
+
+async def test_what_belongs_to_one_connection_is_not_relayed(start_rig: StartRig) -> None:
+    """Promise G22: RFC 9110, 7.6.1, in both directions."""
+    heads: list[bytes] = []
+
+    async def speak(client: Client) -> None:
+        heads.append(await client.reader.readuntil(b"\r\n\r\n"))
+        await client.say(whole(
+            b'{"choices":[]}', b"content-type: application/json", b"connection: keep-alive, x-hop",
+            b"keep-alive: timeout=7", b"x-hop: 1", b"proxy-authenticate: Basic", b"upgrade: h2c",
+            b"trailer: x-t", b"set-cookie: a=b", b"server: theirs",
+        ))  # fmt: skip
+
+    async with replica(speak) as url:
+        rig = await start_rig(model_route([url]))
+        sent = {"connection": "keep-alive, x-mine", "x-mine": "1", "te": "trailers",
+                "proxy-authorization": "Basic x", "keep-alive": "timeout=9",
+                "cookie": "a=b", "authorization": "Bearer mine"}  # fmt: skip
+        reply = await rig.client.post("/v1/chat/completions", json=chat("x"), headers=sent)
+
+    assert reply.status_code == 200
+    theirs = {"connection", "keep-alive", "x-hop", "proxy-authenticate", "upgrade", "trailer",
+              "set-cookie", "server"}  # fmt: skip
+    assert not theirs & set(reply.headers)
+    assert not any(b"%b:" % name.encode() in heads[0].lower() for name in sent)
 
 
 async def test_models_are_listed_with_their_versions(rig: Rig) -> None:

@@ -134,14 +134,23 @@ async def test_requests_in_flight_live_through_a_reload(
         assert (await asked).json()["usage"]["completion_tokens"] == 100
 
 
+@pytest.mark.parametrize(
+    ("setting", "found", "next_step"),
+    [
+        ({"listn": "x"}, "listn: no such setting", "did you mean listen?"),
+        ({"tenants": [{"name": "t", "limits": {"cost_per_day": 5}}]}, "needs prices",
+         "remove that limit"),
+    ],
+)  # fmt: skip
 async def test_a_file_that_can_not_be_used_starts_nothing(
-    spawn: Any, engines: list[Engine]
+    spawn: Any, engines: list[Engine], setting: dict[str, Any], found: str, next_step: str
 ) -> None:
-    alone: Alone = spawn(models(engines[0], "m") | {"listn": "x"})
+    """Promise G14: a limit that can't be enforced, too."""
+    alone: Alone = spawn(models(engines[0], "m") | setting)
     assert alone.process.wait(20) == 2
     said = alone.said()
-    assert "listn: no such setting" in said
-    assert "did you mean listen?" in said
+    assert found in said
+    assert next_step in said
     assert "Traceback" not in said
 
 

@@ -1,12 +1,12 @@
 """Whole answers asked for as a stream: no difference but that a leaving is seen at once."""
 
 import asyncio
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from tests.engines.llamacpp_replica import Worker, worker
 from tests.gateway.rig import Engine, Rig, StartRig, chat, eventually, model_route
@@ -14,6 +14,7 @@ from tests.gateway.rig import Engine, Rig, StartRig, chat, eventually, model_rou
 from modelyard.core.routes import Policy, Timeouts
 from modelyard.engines.fake_server.answers import check_answer
 from modelyard.forms.conversion import convert
+from modelyard.gateway.calls import PATHS
 
 YARDLING = Path(__file__).parents[2] / "src" / "modelyard" / "demo" / "yardling" / "1"
 
@@ -122,34 +123,49 @@ def replica(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Worker]:
         yield running
 
 
+ENDLESS = {"max_tokens": 900, "ignore_eos": True, "temperature": 0}
+ASKED: dict[str, dict[str, Any]] = {
+    "/v1/chat/completions": chat("Hello", **ENDLESS),
+    "/v1/completions": {"model": "m", "prompt": "Hello", **ENDLESS},
+    "/v1/responses": {"model": "m", "input": "Hello", "max_output_tokens": 900, **ENDLESS},
+    "/v1/messages": chat("Tell me all you know.", **ENDLESS),
+}
+
+
+@pytest.mark.parametrize("path", sorted(ASKED))
 async def test_llamacpp_frees_the_slot_of_a_client_that_left_beside_a_running_stream(
-    start_rig: StartRig, replica: Worker
+    start_rig: StartRig, replica: Worker, path: str
 ) -> None:
     """Promise G1 on the default engine, whose slots are seen idle within a second."""
-    rig = await start_rig(model_route([f"http://127.0.0.1:{replica.port}"], ask_as_stream=True))
-    endless = {"max_tokens": 900, "ignore_eos": True, "temperature": 0}
+    route = model_route([f"http://127.0.0.1:{replica.port}"], ask_as_stream=True)
+    every = msgspec.structs.replace(route.slots[0], operations=tuple(PATHS.values()))
+    rig = await start_rig(msgspec.structs.replace(route, slots=(every,)))
 
-    async def busy() -> int:
-        async with httpx.AsyncClient(trust_env=False) as client:
-            slots = (await client.get(f"http://127.0.0.1:{replica.port}/slots")).json()
-        return sum(slot["is_processing"] for slot in slots)
+    async def post(path: str, body: dict[str, Any]) -> None:
+        async with httpx.AsyncClient(base_url=rig.url, trust_env=False, timeout=30) as client:
+            await client.post(path, json=body)
 
     async def keep_streaming() -> None:
         while True:
-            body = chat("Hi", stream=True, **endless)
-            await rig.client.post("/v1/chat/completions", json=body)
+            await post("/v1/chat/completions", chat("Hi", stream=True, **ENDLESS))
+
+    async def busy() -> int:
+        return await asyncio.to_thread(replica.busy)
 
     streaming = asyncio.create_task(keep_streaming())
-    for _ in range(5):
-        host, port = rig.url.removeprefix("http://").split(":")
-        _, writer = await asyncio.open_connection(host, int(port))
-        body = json.dumps(chat("Hello", **endless)).encode()
-        head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n"
-        writer.write(head % len(body) + body)
-        await writer.drain()
-        writer.close()
+    await eventually(busy, lambda slots: slots == 1)
+    left = 0
+    for _ in range(20):
+        leaving = asyncio.create_task(post(path, ASKED[path]))
+        seen = 0
+        while seen < 2 and not leaving.done():
+            seen = await busy()
+        leaving.cancel()
+        await asyncio.wait({leaving})
+        await eventually(busy, lambda slots: slots <= 1, within_s=1.0)
+        left += seen == 2
     streaming.cancel()
     await asyncio.wait({streaming})
-
-    await eventually(busy, lambda count: count == 0, within_s=1.0)
+    await eventually(busy, lambda slots: slots == 0, within_s=1.0)
+    assert left > 0
     await rig.until_at_rest()

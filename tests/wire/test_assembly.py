@@ -5,13 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.wire.assembly import Assembly
+from modelyard.wire.assembly import ChoicesAssembly, MessageAssembly, ResponseAssembly
 
 HEAD = {"id": "c1", "created": 7, "model": "m", "system_fingerprint": "f"}
 
 
 def _assembled(events: list[dict[str, Any]]) -> dict[str, Any]:
-    assembly = Assembly()
+    assembly = ChoicesAssembly()
     for event in events:
         assembly.feed(json.dumps(event).encode())
     answer: dict[str, Any] = json.loads(assembly.whole())
@@ -113,4 +113,90 @@ def test_text_completions_are_joined() -> None:
 )  # fmt: skip
 def test_what_is_no_event_is_said(payload: bytes) -> None:
     with pytest.raises(ValueError, match="not an event"):
-        Assembly().feed(payload)
+        ChoicesAssembly().feed(payload)
+
+
+def test_a_response_is_what_its_last_event_holds() -> None:
+    assembly = ResponseAssembly()
+    assembly.feed(b'{"type": "response.created", "response": {"id": "r", "status": "in_progress"}}')
+    assembly.feed(b'{"type": "response.output_text.delta", "delta": "four"}')
+    assembly.feed(b'{"type":"response.completed","response":{"id":"r","output":[{"text":"four"}]}}')
+
+    assert assembly.whole() == b'{"id":"r","output":[{"text":"four"}]}'
+
+
+def _told(*events: dict[str, Any]) -> dict[str, Any]:
+    assembly = MessageAssembly()
+    for event in events:
+        assembly.feed(json.dumps(event).encode())
+    answer: dict[str, Any] = json.loads(assembly.whole())
+    return answer
+
+
+def _delta(index: int, **delta: Any) -> dict[str, Any]:
+    return {"type": "content_block_delta", "index": index, "delta": delta}
+
+
+def test_a_message_is_put_together_block_by_block() -> None:
+    start = {"id": "m", "type": "message", "role": "assistant", "content": [], "stop_reason": None,
+             "usage": {"input_tokens": 7, "output_tokens": 0}}  # fmt: skip
+    thought = {"type": "thinking", "thinking": "", "signature": ""}
+    tool = {"type": "tool_use", "id": "t", "name": "weather", "input": {}}
+
+    message = _told(
+        {"type": "message_start", "message": start},
+        {"type": "ping"},
+        {"type": "content_block_start", "index": 0, "content_block": thought},
+        _delta(0, type="thinking_delta", thinking="hm"),
+        _delta(0, type="thinking_delta", thinking="m"),
+        _delta(0, type="signature_delta", signature="sig"),
+        {"type": "content_block_stop", "index": 0},
+        {"type": "content_block_start", "index": 1, "content_block": {"type": "text", "text": ""}},
+        _delta(1, type="text_delta", text="2 + "),
+        _delta(1, type="text_delta", text="2"),
+        _delta(1, type="citations_delta", citation={"cited_text": "x"}),
+        {"type": "content_block_start", "index": 2, "content_block": tool},
+        _delta(2, type="input_json_delta", partial_json='{"ci'),
+        _delta(2, type="input_json_delta", partial_json='ty": "Oslo"}'),
+        {"type": "message_delta", "delta": {"stop_reason": "tool_use", "stop_sequence": None},
+         "usage": {"output_tokens": 9}},
+        {"type": "message_stop"},
+    )  # fmt: skip
+
+    assert message == start | {
+        "content": [
+            thought | {"thinking": "hmm", "signature": "sig"},
+            {"type": "text", "text": "2 + 2", "citations": [{"cited_text": "x"}]},
+            tool | {"input": {"city": "Oslo"}},
+        ],
+        "stop_reason": "tool_use",
+        "stop_sequence": None,
+        "usage": {"input_tokens": 7, "output_tokens": 9},
+    }
+
+
+@pytest.mark.parametrize("payload", [b"", b"[]", b"4", b"\xff"])
+def test_what_is_no_event_of_a_response_is_said(payload: bytes) -> None:
+    with pytest.raises(ValueError, match="not an event"):
+        ResponseAssembly().feed(payload)
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [b"", b"[]", b"\xff", b'{"type": "content_block_delta", "index": 3, "delta": {}}',
+     b'{"type": "message_start"}',
+     b'{"type": "content_block_start", "index": [], "content_block": {}}'],
+)  # fmt: skip
+def test_what_is_no_event_of_a_message_is_said(payload: bytes) -> None:
+    with pytest.raises(ValueError, match="not an event"):
+        MessageAssembly().feed(payload)
+
+
+def test_a_tools_broken_input_is_said() -> None:
+    assembly = MessageAssembly()
+    assembly.feed(b'{"type": "content_block_start", "index": 0, "content_block": {}}')
+    assembly.feed(
+        b'{"type": "content_block_delta", "index": 0, "delta": {"partial_json": "{\\"ci"}}'
+    )
+    with pytest.raises(ValueError, match="not JSON"):
+        assembly.whole()

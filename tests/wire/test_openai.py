@@ -13,6 +13,7 @@ from modelyard.wire.openai import (
     error_body,
     read_answer,
     read_request,
+    with_bound,
     with_fields,
 )
 
@@ -73,7 +74,7 @@ def test_asking_for_usage_changes_nothing_else(
 ) -> None:
     request = fields | {"model": "m", "messages": [{}], "stream": True}
     request.pop("stream_options", None)
-    for typed in ("n", "user", "max_tokens", "max_completion_tokens"):
+    for typed in ("n", "user", "max_tokens", "max_completion_tokens", "n_predict"):
         request.pop(typed, None)
     if asked is not None:
         request["stream_options"] = {"include_usage": asked}
@@ -89,6 +90,44 @@ def test_fields_are_replaced() -> None:
         "model": "b",
         "x": 1,
     }
+
+
+@pytest.mark.parametrize(
+    ("said", "wanted", "bounded"),
+    [
+        ({}, None, {"max_tokens": 9}),
+        ({"max_tokens": 5}, 5, {"max_tokens": 5}),
+        ({"max_completion_tokens": 50}, 50, {"max_completion_tokens": 9}),
+        ({"max_tokens": 1, "n_predict": 50}, 50, {"max_tokens": 1, "n_predict": 9}),
+        ({"max_tokens": -1}, None, {"max_tokens": 9}),
+        ({"max_tokens": 5, "n_predict": -2}, None, {"max_tokens": 5, "n_predict": 9}),
+    ],
+)
+def test_of_several_bounds_none_lets_an_answer_grow_over_the_limit(
+    said: dict[str, int], wanted: int | None, bounded: dict[str, int]
+) -> None:
+    """Engines heed one or another of them; llama.cpp takes a negative one for none."""
+    body = json.dumps({"model": "m", "messages": [{}], **said}).encode()
+    view = read_request("chat", body)
+    assert view.wanted_tokens == wanted
+    fields = json.loads(with_bound(view, "chat", body, 9))
+    assert {name: fields[name] for name in fields if name not in ("model", "messages")} == bounded
+
+
+@pytest.mark.parametrize(
+    ("prompt", "answers"),
+    [
+        ('"a"', 2),
+        ('["a"]', 2),
+        ('["a", "b", "c"]', 6),
+        ("[1, 2, 3]", 2),
+        ("[[1, 2], [3]]", 4),
+        ("[]", 2),
+    ],
+)
+def test_each_prompt_of_a_list_is_answered(prompt: str, answers: int) -> None:
+    body = '{"model": "m", "n": 2, "prompt": %s}' % prompt  # noqa: UP031 - braces
+    assert read_request("completions", body.encode()).answers == answers
 
 
 def test_usage_and_the_end_are_read_from_an_answer() -> None:

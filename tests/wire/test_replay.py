@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modelyard.wire import sse
-from modelyard.wire.assembly import Assembly
+from modelyard.wire.assembly import ChoicesAssembly
 from modelyard.wire.replay import events
 
 texts = st.text(max_size=20)
@@ -49,7 +49,7 @@ def test_a_chat_answer_comes_out_as_it_went_in(
     told = list(events(msgspec.json.encode(answer | {"usage": usage}), with_usage=True))
 
     assert told[-1] == b"data: [DONE]\n\n"
-    assembly = Assembly()
+    assembly = ChoicesAssembly()
     for event in told[:-1]:
         payload = sse.data_of(event)
         assert payload is not None
@@ -68,7 +68,7 @@ def test_a_completion_comes_out_as_it_went_in(parts: list[str]) -> None:
             for index, text in enumerate(parts)
         ],
     }  # fmt: skip
-    assembly = Assembly()
+    assembly = ChoicesAssembly()
     for event in events(msgspec.json.encode(answer), with_usage=False):
         payload = sse.data_of(event)
         if payload is not None and payload != sse.DONE:

@@ -31,6 +31,11 @@ COMMANDS: dict[str, Entry] = {
     ),
     "deploy": Entry("modelyard.cli.deploy:deploy", "Serve a version under a public name.", _SERVE),
     "status": Entry("modelyard.cli.status:status", "Show what runs.", _SERVE),
+    "gateway": Entry(
+        "modelyard.cli.gateway:app",
+        "Serve any upstreams from a file, without a controller.",
+        _SERVE,
+    ),
     "chat": Entry("modelyard.cli.chat:chat", "Talk to a deployed model.", _SERVE),
     "keys": Entry("modelyard.cli.keys:app", "Say who may ask, and how much.", _SERVE),
     "explain": Entry("modelyard.cli.explain:explain", "Say why a request went as it did.", _SERVE),

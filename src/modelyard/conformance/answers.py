@@ -46,6 +46,7 @@ class Body(msgspec.Struct, frozen=True):
     """An answer, or one event of a stream."""
 
     model: str | None = None
+    system_fingerprint: str | None = None
     choices: list[Choice] = []
     usage: Usage | None = None
     error: ErrorDetail | None = None
@@ -114,6 +115,9 @@ class Stream:
         self.finish: dict[int, str] = {}
         self.usages: list[Usage] = []
         self.models: set[str] = set()
+        self.fingerprints: set[str] = set()
+        self.size_bytes = 0
+        """What came of the body."""
         self.done = 0
         """End marks seen."""
         self.after_done = 0
@@ -162,6 +166,7 @@ class Stream:
             except Cut as cut:
                 self.cut = str(cut)
                 part = None
+            self.size_bytes += len(part or b"")
             if part is None:
                 self.ended = True
                 rest = self._splitter.rest if self.is_stream else b""
@@ -198,6 +203,8 @@ class Stream:
     def _take(self, body: Body) -> None:
         if body.model is not None:
             self.models.add(body.model)
+        if body.system_fingerprint is not None:
+            self.fingerprints.add(body.system_fingerprint)
         if body.usage is not None:
             self.usages.append(body.usage)
         for choice in body.choices:
@@ -242,6 +249,16 @@ def whole_stream(stream: Stream, prompt: str, *, choice: int = 0) -> AnswerCheck
     expect(stream.done == 1, f"one [DONE] was expected: {stream.summary}")
     expect(stream.after_done == 0, f"{stream.after_done} events came after [DONE]")
     return found
+
+
+def broken_stream(stream: Stream) -> str:
+    """Say how the client of a stream that has ended sees that it is not whole; raises Broken."""
+    looks = f"a stream that was broken off must not look whole: {stream.summary}"
+    expect(not stream.done and not stream.finish, looks)
+    if stream.status >= 400:
+        return f"status {stream.status}"
+    expect(stream.error is not None or stream.cut is not None, looks)
+    return "an error event came" if stream.error is not None else "the connection was cut"
 
 
 def _short(text: bytes) -> str:

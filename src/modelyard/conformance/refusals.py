@@ -1,11 +1,14 @@
 """Requests that a gateway has to refuse, sent byte for byte, and what a refusal has to be."""
 
+import asyncio
 from collections.abc import Collection, Mapping
 
 from modelyard.conformance.answers import Answer
 from modelyard.conformance.bench import CHAT, Bench
-from modelyard.conformance.check import expect
+from modelyard.conformance.check import Broken, expect
 from modelyard.conformance.client import Connection, Cut, request
+
+_WITHIN_S = 5.0
 
 
 async def told(
@@ -40,16 +43,20 @@ def expect_refusal(answer: Answer, statuses: Collection[int], what: str) -> None
     answer.error()
 
 
-async def refused(connection: Connection) -> str | None:
+async def refused(connection: Connection, what: str) -> str | None:
     """Whether the request that was sent is refused: how, or None where it is answered.
 
-    A connection that is closed without an answer is a refusal too.
+    A connection that is closed without an answer is a refusal too. Raises Broken where nothing
+    comes: something was read as the beginning of more.
     """
     try:
-        reply = await connection.reply()
-        await reply.body()
+        async with asyncio.timeout(_WITHIN_S):
+            reply = await connection.reply()
+            await reply.body()
     except Cut:
         return "closed"
+    except TimeoutError:
+        raise Broken(f"{what}: it was neither refused nor answered for {_WITHIN_S:g} s") from None
     return str(reply.status) if 400 <= reply.status < 500 or reply.status == 501 else None
 
 

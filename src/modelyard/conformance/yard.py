@@ -103,7 +103,7 @@ def running_gateway(engines: Sequence[EngineProcess]) -> Iterator[GatewayProcess
         log = s.enter_context((place / "log").open("wb"))
         argv = [sys.executable, "-m", "modelyard.gateway.main"]
         argv += ["--home", str(place / "home"), "--config", str(file)]
-        process = s.enter_context(_ended(_spawn(argv, stderr=log)))
+        process = s.enter_context(_ended(_spawn(argv, stdout=log, stderr=log)))
         url = _until_listening(process, place)
         yield GatewayProcess(process, msgspec.structs.replace(target, url=url, pid=process.pid))
 

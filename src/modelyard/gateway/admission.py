@@ -29,6 +29,7 @@ from modelyard.wire.openai import (
     not_valid,
     read_request,
     with_bound,
+    with_fields,
 )
 
 STREAMED_USAGE: frozenset[Operation] = frozenset({"chat", "completions"})
@@ -165,7 +166,7 @@ class Admission:
             call.reservation.cancel()
             call.reservation = None
         call.route = route
-        call.model = name
+        self._name(call, route)
         return True
 
     def reserve(self, call: Call) -> None:
@@ -219,9 +220,16 @@ class Admission:
                 f"the bound of model {route.name!r}"
             )
         call.route = route
-        call.model = route.name
         call.view = view
         call.body = body
+        self._name(call, route)
+
+    def _name(self, call: Call, route: ModelRoute) -> None:
+        """Ask for the route's model by its own name: an engine may know no other."""
+        call.model = route.name
+        if call.view is not None and call.view.model != route.name:
+            call.view = msgspec.structs.replace(call.view, model=route.name)
+            call.body = with_fields(call.body, {"model": route.name})
 
     def _known(self, key: KeyPut | None) -> str:
         names = ", ".join(route.name for route in self.allowed(key))

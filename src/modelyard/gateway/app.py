@@ -337,6 +337,8 @@ def _tell(connection: Connection, error: ModelyardError, call: Call | None = Non
         headers.append((b"x-modelyard-limit", error.limit.encode()))
     if error.retry_after_s is not None:
         headers.append((b"retry-after", b"%d" % max(1, math.ceil(error.retry_after_s))))
+    elif isinstance(error, LimitExceeded):  # it would never fit: OpenAI's own clients obey this
+        headers.append((b"x-should-retry", b"false"))
     connection.send(error.status, headers, error_body(error))
 
 

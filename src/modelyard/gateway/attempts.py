@@ -18,13 +18,15 @@ from modelyard.core.health import SIGNALS, Signal
 from modelyard.core.records import AttemptOutcome
 from modelyard.core.retries import Failure, RetryBudget, decide
 from modelyard.core.routes import ModelRoute, SlotRoute
+from modelyard.gateway.admission import STREAMED_USAGE
 from modelyard.gateway.calls import TARGETS, Answer, Call
 from modelyard.gateway.outlet import Outlet
 from modelyard.gateway.placing import Place, Placer
-from modelyard.gateway.relay import ASSEMBLED, AnswerGatherer, StreamRelay, brief, note_answer
+from modelyard.gateway.relay import AnswerGatherer, StreamRelay, brief, note_answer
 from modelyard.gateway.routes import LiveReplica, RouteTable
 from modelyard.gateway.upstream import Exchange
 from modelyard.wire import http
+from modelyard.wire.assembly import ASSEMBLIES
 from modelyard.wire.openai import read_answer, with_fields
 
 MAX_ANSWER_BYTES = 64 * 1024 * 1024
@@ -212,14 +214,19 @@ class Attempts:
             ],
         )
         relay.open()
-        await exchange.until(lambda: False)
+        try:
+            await exchange.until(lambda: False)
+        except asyncio.CancelledError:
+            # Some clients close at the end mark: the openai package's blocking one does so.
+            if not (call.end_seen and client.writable):
+                raise
         relay.finish()
         client.end()
 
 
 def _asked_as_stream(call: Call, replica: LiveReplica) -> bool:
     """Whether a whole answer is asked for as a stream, so that the engine sees a client leave."""
-    return replica.slot.ask_as_stream and not call.stream and call.operation in ASSEMBLED
+    return replica.slot.ask_as_stream and not call.stream and call.operation in ASSEMBLIES
 
 
 def _payload(call: Call, replica: LiveReplica, authorization: bytes | None) -> bytes:
@@ -229,7 +236,9 @@ def _payload(call: Call, replica: LiveReplica, authorization: bytes | None) -> b
     if replica.route.upstream_model is not None:
         body = with_fields(body, {"model": replica.route.upstream_model})
     if _asked_as_stream(call, replica):
-        body = with_fields(body, {"stream": True, "stream_options": {"include_usage": True}})
+        body = with_fields(body, {"stream": True})
+        if call.operation in STREAMED_USAGE:
+            body = with_fields(body, {"stream_options": {"include_usage": True}})
     headers: list[http.Header] = [
         (b"host", replica.pool.authority),
         (b"content-type", b"application/json"),

@@ -48,6 +48,7 @@ class Call:
         "body",
         "cache",
         "cache_control",
+        "end_seen",
         "events",
         "finish_reason",
         "first_byte",
@@ -126,6 +127,8 @@ class Call:
         self.gap_max_s = 0.0
         self.events = 0
         """Events with data that were relayed: about one for each token."""
+        self.end_seen = False
+        """The end mark of its stream was relayed: whoever reads it has the whole answer."""
         self.usage: Usage | None = None
         self.finish_reason: str | None = None
         self.request_bytes = 0
@@ -168,6 +171,7 @@ class Call:
     def begin_attempt(self) -> None:
         """Forget what an earlier attempt answered: none of it has reached the client."""
         self.events = 0
+        self.end_seen = False
         self.usage = None
         self.finish_reason = None
 

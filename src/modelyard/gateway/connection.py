@@ -138,12 +138,17 @@ class Connection(asyncio.Protocol):
         self._in_head = False
         request.method = self._parser.get_method().decode("ascii")
         path, _, query = self._url.partition(b"?")
+        if not path.startswith(b"/"):  # a whole URL (RFC 9112, 3.2.2)
+            path = b"/" + path.partition(b"://")[2].partition(b"/")[2]
         request.path = path.decode("latin-1")
         request.query = query.decode("latin-1")
         version = self._parser.get_http_version()
         if version not in ("1.0", "1.1"):
             raise _RefusedError(InvalidRequest(f"HTTP/{version} is not served; use HTTP/1.1"))
         request.streams = version == "1.1"
+        host = request.headers.get(b"host")
+        if (host is None and request.streams) or b"," in (host or b""):
+            raise _RefusedError(InvalidRequest("one Host header is needed (RFC 9112, 3.2)"))
         # A client of HTTP/1.0 waits for the end of the connection where no `keep-alive` is offered.
         request.keep_alive = request.streams and self._parser.should_keep_alive()
         self._size = 0

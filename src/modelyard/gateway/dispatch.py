@@ -26,10 +26,9 @@ from modelyard.gateway.connection import Connection
 from modelyard.gateway.context import ContextFitter
 from modelyard.gateway.flights import Flight, Flights, Seat
 from modelyard.gateway.placing import Moved, no_replica
-from modelyard.gateway.relay import ASSEMBLED
 from modelyard.gateway.routes import RouteTable
 from modelyard.wire import replay, sse
-from modelyard.wire.assembly import Assembly
+from modelyard.wire.assembly import ASSEMBLIES
 from modelyard.wire.openai import read_answer
 
 _FIELDS = msgspec.json.Decoder(dict[str, Any])
@@ -196,7 +195,7 @@ class Dispatcher:
 
         def ended(flight: Flight) -> None:
             self._flights.remove(key, flight)
-            if flight.error is None and flight.seats:
+            if flight.error is None and (flight.seats or flight.call.end_seen):
                 self._keep(flight, key)
 
         flight.start(ask, ended)
@@ -277,7 +276,12 @@ class Dispatcher:
             elif ended:
                 break
             else:
-                await flight.until(lambda: flight.behind(seat.taken))
+                try:
+                    await flight.until(lambda: flight.behind(seat.taken))
+                except asyncio.CancelledError:  # who closes at the end mark has the whole answer
+                    if not flight.call.end_seen or flight.behind(seat.taken):
+                        raise
+                    break
         client.on_writable = None
         if flight.error is not None:
             raise flight.error
@@ -304,9 +308,10 @@ def _shown(call: Call, splitter: sse.EventSplitter, part: bytes) -> bytes:
 
 def _assembled(flight: Flight) -> Answer | None:
     """The streamed answer as a whole one; None when it is too large or of another form."""
-    if flight.error is not None or not flight.whole or flight.call.operation not in ASSEMBLED:
+    made_by = None if flight.call.operation is None else ASSEMBLIES.get(flight.call.operation)
+    if flight.error is not None or not flight.whole or made_by is None:
         return None
-    assembly = Assembly()
+    assembly = made_by()
     try:
         for event in sse.EventSplitter().feed(flight.stream()):
             payload = sse.data_of(event)

@@ -59,6 +59,8 @@ log = logging.getLogger("modelyard.gateway")
 FIRST_KEYS_S = 10.0
 CUT_S = 1.0
 """Time to tell the clients that are cut, in seconds."""
+_NAMED = 8
+"""Models that are named at the start."""
 
 
 class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
@@ -157,6 +159,8 @@ class Service:
             self._write_run_record()
             tasks = [asyncio.create_task(work) for work in self._background()]
             log.info("listening on %s", self.standing.url)
+            if self.source is not None:
+                self._announce()
             try:
                 await stop.wait()
                 server.close()
@@ -243,6 +247,16 @@ class Service:
             return self._options.home.gateway_token.read_text().strip()
         except OSError:
             return ""
+
+    def _announce(self) -> None:
+        """Say on stdout where a client is pointed to, and what it can ask there."""
+        models = [model.name for model in self._configured.settings.models]
+        more = f" and {len(models) - _NAMED} more" if len(models) > _NAMED else ""
+        key = ", to those who have a key" if self._configured.settings.keys else ""
+        url = self.standing.url.replace("//0.0.0.0:", "//127.0.0.1:").replace("//[::]:", "//[::1]:")
+        with contextlib.suppress(OSError, ValueError):  # nobody reads it
+            sys.stdout.write(f"{url}/v1 serves {', '.join(models[:_NAMED])}{more}{key}\n")
+            sys.stdout.flush()
 
     def _write_run_record(self) -> None:
         run = self._options.home.run

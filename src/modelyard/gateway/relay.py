@@ -8,11 +8,9 @@ from modelyard.gateway.calls import Call
 from modelyard.gateway.outlet import Outlet
 from modelyard.gateway.upstream import Exchange
 from modelyard.wire import sse
-from modelyard.wire.assembly import Assembly
+from modelyard.wire.assembly import ASSEMBLIES
 from modelyard.wire.openai import AnswerView, read_answer
 
-ASSEMBLED = frozenset({"chat", "completions"})
-"""Operations whose streams can be put together to a whole answer."""
 ENDS: dict[Operation, frozenset[bytes]] = {
     "responses": frozenset(
         {b'"response.completed"', b'"response.incomplete"', b'"response.failed"'}
@@ -35,7 +33,6 @@ class StreamReader:
         self._call = call
         self._exchange = exchange
         self._events = sse.EventSplitter()
-        self._done_seen = False
         self._failure: bytes | None = None
         self.first: bytes | None = None
         """Data of the first event that has any."""
@@ -65,7 +62,7 @@ class StreamReader:
         shown = self._watch(rest)
         if self._failure is not None:
             raise UpstreamError(f"the replica failed in mid-answer: {brief(self._failure)}")
-        if self._call.operation != "embeddings" and not self._done_seen:
+        if self._call.operation != "embeddings" and not self._call.end_seen:
             raise UpstreamCut("the replica's stream ended without its end mark")
         if rest and shown:
             self.take([rest])
@@ -77,7 +74,7 @@ class StreamReader:
         telling = any(word in event for word in TELLING)
         payload = sse.data_of(event) if telling or self.first is None else None
         if payload is not None and payload.strip() == sse.DONE:
-            self._done_seen = True
+            self._call.end_seen = True
             return True
         self._call.events += 1
         if payload is None:
@@ -94,7 +91,7 @@ class StreamReader:
             self._failure = bytes(view.error)
         ends = ENDS.get(self._call.operation) if self._call.operation is not None else None
         if ends is not None and bytes(view.type) in ends:
-            self._done_seen = True
+            self._call.end_seen = True
         note_answer(self._call, view)
         if view.usage is None or view.choices or view.failed or ends is not None:
             return True
@@ -148,7 +145,9 @@ class AnswerGatherer(StreamReader):
 
     def __init__(self, call: Call, exchange: Exchange, limit_bytes: int) -> None:
         super().__init__(call, exchange)
-        self._assembly = Assembly()
+        if call.operation is None:
+            raise ValueError("the call was not admitted")
+        self._assembly = ASSEMBLIES[call.operation]()
         self._left_bytes = limit_bytes
 
     def take(self, events: list[bytes]) -> None:
@@ -166,9 +165,9 @@ class AnswerGatherer(StreamReader):
         self.check_first()
         try:
             self.finish()
+            return self._assembly.whole()
         except ValueError as error:
             raise UpstreamError(f"the replica's stream is not valid: {error}") from None
-        return self._assembly.whole()
 
 
 def note_answer(call: Call, view: AnswerView) -> None:

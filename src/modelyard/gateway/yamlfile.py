@@ -2,6 +2,7 @@
 
 import difflib
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -19,6 +20,64 @@ _STEP = re.compile(r"\.([^.\[\]]+)|\[(\d+)\]|\[\.\.\.\]")
 
 def read_settings(file: Path, kind: type[Settings]) -> Settings:
     """The settings in `file`; raises InvalidConfig that says what is wrong, and where."""
+    found, tree = _parsed(file)
+    try:
+        return msgspec.convert(found, kind)
+    except msgspec.ValidationError as error:
+        raise _invalid(str(error), file, tree, kind, []) from None
+
+
+def mistakes(file: Path, kind: type[Any], lists: Mapping[str, type[Any]]) -> list[InvalidConfig]:
+    """Everything that is wrong with the settings in `file`: one of each of the file's settings.
+
+    Of the settings in `lists`, which hold a list of such items each, it is one of each item.
+    """
+    try:
+        found, tree = _parsed(file)
+        msgspec.convert(found, kind)
+        return []
+    except InvalidConfig as error:
+        return [error]
+    except msgspec.ValidationError as error:
+        whole = str(error)
+    made = [
+        _invalid(told, file, tree, kind, place)
+        for place, value, part in _parts(found, kind, lists)
+        if (told := _told(value, part)) is not None
+    ]
+    # What is wrong with the whole, such as a setting that is missing, is wrong with no part.
+    return made or [_invalid(whole, file, tree, kind, [])]
+
+
+def _parts(
+    found: Any, kind: type[Any], lists: Mapping[str, type[Any]]
+) -> Iterator[tuple[list[str | int], Any, Any]]:
+    """Place, value and type of each part that is looked at by itself."""
+    types = {field.encode_name: field.type for field in msgspec.structs.fields(kind)}
+    for name, value in found.items() if isinstance(found, Mapping) else ():
+        if name in lists and isinstance(value, list) and value:
+            for number, item in enumerate(value):
+                yield [name, number], item, lists[name]
+        elif name in types:
+            yield [name], value, types[name]
+        elif isinstance(name, str):
+            yield [], {name: value}, _Nothing
+
+
+class _Nothing(msgspec.Struct, forbid_unknown_fields=True):
+    """Has no settings: converting one into it says that there is none of that name."""
+
+
+def _told(value: Any, kind: Any) -> str | None:
+    try:
+        msgspec.convert(value, kind)
+    except msgspec.ValidationError as error:
+        return str(error)
+    return None
+
+
+def _parsed(file: Path) -> tuple[Any, yaml.Node | None]:
+    """What stands in a file, and where."""
     try:
         text = file.read_text()
         tree = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -34,16 +93,16 @@ def read_settings(file: Path, kind: type[Settings]) -> Settings:
         where = f"{file} line {mark.line + 1}" if mark is not None else str(file)
         what = getattr(error, "problem", None) or str(error)
         raise InvalidConfig(f"{where} is not YAML: {what}", next_step="correct the line") from None
-    try:
-        return msgspec.convert({} if found is None else found, kind)
-    except msgspec.ValidationError as error:
-        raise _invalid(str(error), file, tree, kind) from None
+    return {} if found is None else found, tree
 
 
-def _invalid(told: str, file: Path, tree: yaml.Node | None, kind: type[Any]) -> InvalidConfig:
+def _invalid(
+    told: str, file: Path, tree: yaml.Node | None, kind: type[Any], place: list[str | int]
+) -> InvalidConfig:
+    """What msgspec told of the part at `place`."""
     placed = _PLACED.match(told)
     what, is_key, path = (placed[1], placed[2], placed[3]) if placed else (told, None, "")
-    steps = _steps(path)
+    steps = [*place, *_steps(path)]
     next_step = "correct it; the reference lists every setting: docs/gateway.reference.yaml"
     unknown = _UNKNOWN.match(what)
     missing = _MISSING.match(what)

@@ -2,22 +2,42 @@
 
 Asked for where an engine notices only of a stream at once that nobody waits for it any more
 (promise G1). The result has the form that the same request would have got without streaming:
-OpenAI API reference, the chat completion object and its chunk, the completion object.
+OpenAI API reference, the chat completion object and its chunk, the completion object, the response
+object; Anthropic API reference, streaming messages.
 """
 
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
 
 import msgspec
+
+from modelyard.core.routes import Operation
 
 _WHOLE = {"chat.completion.chunk": "chat.completion"}
 _SET = frozenset({"role", "id", "type"})
 """Strings that are repeated, not continued."""
 
+
+class _ResponseEvent(msgspec.Struct):
+    response: msgspec.Raw = msgspec.Raw(b"")
+
+
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
+_response = msgspec.json.Decoder(_ResponseEvent).decode
 
 
-class Assembly:
+class Assembly(Protocol):
     """Takes the events' data in order; `whole` is the answer so far."""
+
+    def feed(self, payload: bytes) -> None:
+        """Take one event's data. Raises ValueError when it is no JSON object of that form."""
+
+    def whole(self) -> bytes:
+        """The answer in the form of one that was not streamed; raises ValueError."""
+
+
+class ChoicesAssembly:
+    """Of chat and completions: choices that every event continues."""
 
     def __init__(self) -> None:
         self._answer: dict[str, Any] = {}
@@ -54,6 +74,80 @@ class Assembly:
                 _join(choice.setdefault("logprobs", {}), value)
             elif value is not None or key not in choice:
                 choice[key] = value
+
+
+class ResponseAssembly:
+    """Of the responses API: its last event holds the whole response."""
+
+    def __init__(self) -> None:
+        self._response = msgspec.Raw(b"{}")
+
+    def feed(self, payload: bytes) -> None:
+        """Take one event's data. Raises ValueError when it is no JSON object of that form."""
+        try:
+            self._response = _response(payload).response or self._response
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"not an event of a response: {error}") from None
+
+    def whole(self) -> bytes:
+        """The response of the last event that had one."""
+        return bytes(self._response)
+
+
+class MessageAssembly:
+    """Of the messages API: blocks of content, each begun, continued and ended."""
+
+    def __init__(self) -> None:
+        self._message: dict[str, Any] = {}
+        self._blocks: dict[int, dict[str, Any]] = {}
+        self._inputs: dict[int, str] = {}
+        """JSON of what tools are called with, which comes in pieces."""
+
+    def feed(self, payload: bytes) -> None:
+        """Take one event's data. Raises ValueError when it is no JSON object of that form."""
+        try:
+            event = _decode(payload)
+            kind = event.get("type")
+            if kind == "message_start":
+                self._message = event["message"]
+            elif kind == "content_block_start":
+                self._blocks[event["index"]] = event["content_block"]
+            elif kind == "content_block_delta":
+                self._continue(event["index"], event["delta"])
+            elif kind == "message_delta":
+                self._message |= event["delta"]
+                self._message["usage"] = self._message.get("usage", {}) | event.get("usage", {})
+        except (msgspec.MsgspecError, KeyError, TypeError) as error:
+            raise ValueError(f"not an event of a message: {error!r}") from None
+
+    def whole(self) -> bytes:
+        """The message with its blocks in order; raises ValueError for a tool's broken input."""
+        try:
+            for index, text in self._inputs.items():
+                self._blocks[index]["input"] = msgspec.json.decode(text or "{}")
+        except msgspec.MsgspecError as error:
+            raise ValueError(f"a tool's input is not JSON: {error}") from None
+        blocks = [self._blocks[index] for index in sorted(self._blocks)]
+        return msgspec.json.encode(self._message | {"content": blocks})
+
+    def _continue(self, index: int, delta: dict[str, Any]) -> None:
+        block = self._blocks[index]
+        for key, value in delta.items():
+            if key == "partial_json":
+                self._inputs[index] = self._inputs.get(index, "") + value
+            elif key == "citation":
+                block["citations"] = [*(block.get("citations") or ()), value]
+            elif key != "type":
+                block[key] = block.get(key, "") + value if isinstance(value, str) else value
+
+
+ASSEMBLIES: Mapping[Operation, Callable[[], Assembly]] = {
+    "chat": ChoicesAssembly,
+    "completions": ChoicesAssembly,
+    "responses": ResponseAssembly,
+    "messages": MessageAssembly,
+}
+"""Operations whose streams can be put together to a whole answer."""
 
 
 def _join(whole: dict[str, Any], part: dict[str, Any]) -> None:

@@ -12,12 +12,13 @@ import msgspec
 from modelyard.core.errors import InvalidRequest, ModelyardError, UpstreamError
 from modelyard.core.routes import Operation
 
-MAX_ANSWERS = 1024
 MAX_TOKENS = 2**53
 """Over any count of tokens, and exact in every JSON reader."""
 
 
 _NULL = msgspec.Raw(b"null")
+_BOUND_NAMES = ("max_completion_tokens", "max_tokens", "max_output_tokens", "n_predict")
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
 
 
 class StreamOptions(msgspec.Struct):
@@ -35,21 +36,31 @@ class RequestView(msgspec.Struct):
     max_tokens: int | None = None
     max_completion_tokens: int | None = None
     max_output_tokens: int | None = None
+    n_predict: int | None = None
+    """llama.cpp's own, which it heeds before the others."""
     n: int | None = None
     user: str | None = None
 
     @property
+    def token_bounds(self) -> dict[str, int]:
+        """The most that one answer may have, by the names that the request says it with."""
+        told = {name: getattr(self, name) for name in _BOUND_NAMES}
+        return {name: bound for name, bound in told.items() if bound is not None}
+
+    @property
     def wanted_tokens(self) -> int | None:
-        """The most that one answer may have, as the request says; None: it does not say."""
-        for bound in (self.max_completion_tokens, self.max_tokens, self.max_output_tokens):
-            if bound is not None:
-                return max(0, bound)
-        return None
+        """The most that one answer may have, as the request says; None: it does not say.
+
+        Of several bounds the largest: engines differ in which they heed. A negative one is none, as
+        llama.cpp reads it.
+        """
+        told = self.token_bounds.values()
+        return max(told) if told and min(told) >= 0 else None
 
     @property
     def answers(self) -> int:
         """How many answers are asked for."""
-        return min(max(1, self.n or 1), MAX_ANSWERS)
+        return min(max(1, self.n or 1), MAX_TOKENS)
 
     @property
     def prompt_parts(self) -> list[msgspec.Raw]:
@@ -77,6 +88,15 @@ class CompletionView(RequestView):
     @property
     def prompt_parts(self) -> list[msgspec.Raw]:
         return [self.prompt]
+
+    @property
+    def answers(self) -> int:
+        """Of a list of prompts each is answered; a list of token ids is one prompt."""
+        prompt = bytes(self.prompt)
+        if not prompt.startswith(b"["):
+            return super().answers
+        kinds = [bytes(item)[:1] for item in _LIST.decode(prompt)]
+        return min(max(1, kinds.count(b'"') + kinds.count(b"[")) * super().answers, MAX_TOKENS)
 
 
 class InputView(RequestView):
@@ -272,9 +292,10 @@ def with_bound(view: RequestView, operation: Operation, body: bytes, tokens: int
     name = _BOUNDS.get(operation)
     if name is None:
         return body
-    if view.max_completion_tokens is not None:  # the newer name of the two
-        name = "max_completion_tokens"
-    return with_fields(body, {name: tokens})
+    told = view.token_bounds or {name: tokens}
+    return with_fields(
+        body, {name: tokens if bound < 0 else min(bound, tokens) for name, bound in told.items()}
+    )
 
 
 def with_fields(body: bytes, fields: dict[str, Any]) -> bytes:

@@ -13,7 +13,7 @@ from modelyard.conformance.check import Check
 from modelyard.conformance.checks.catalogue import CHECKS
 from modelyard.conformance.client import origin
 from modelyard.conformance.runner import choose, excluded
-from modelyard.conformance.target import LIMIT_KINDS, LimitedKey, LimitKind, Target
+from modelyard.conformance.target import GIVEN_BY, LIMIT_KINDS, LimitedKey, LimitKind, Target
 from modelyard.conformance.yard import DEFAULT_PORTS
 from modelyard.core.errors import InvalidRequest
 
@@ -199,7 +199,8 @@ def _list(checks: Sequence[Check], *, as_json: bool) -> None:
     console = stdout_console()
     for check in checks:
         console.print(check.name, style="bold", soft_wrap=True)
-        needs = f" (needs {', '.join(check.needs)})" if check.needs else ""
+        given = [GIVEN_BY[need].partition(",")[0] for need in check.needs]
+        needs = f" (needs {', '.join(given)})" if given else ""
         told = textwrap.fill(
             check.meaning + needs, max(30, console.width - 4), break_on_hyphens=False
         )
