@@ -57,6 +57,7 @@ FOUND_BY: dict[str, dict[str, str]] = {
         "limits/refusal-form": "came: 200",
         "limits/others-untouched": "429 was expected",
         "limits/tokens-at-once": "let in and used",
+        "limits/tokens-of-many": "at most 1000 tokens",
         "limits/tokens-of-streams": "429 was expected",
         "limits/concurrent-at-once": "came: 200",
         "limits/freed-by-end": "came: 200",
@@ -65,7 +66,10 @@ FOUND_BY: dict[str, dict[str, str]] = {
     },
     "limits_all_as_one": {"limits/others-untouched": "200 was expected, came: 429"},
     "notices_no_leaving": {"limits/freed-by-leaving": "a free place was expected"},
-    "mixes_tenants": {"caching/tenants": "without asking an engine"},
+    "mixes_tenants": {
+        "caching/tenants": "without asking an engine",
+        "caching/tenants-at-once": "were one at the engines",
+    },
     "drops_fields": {
         "caching/fields": "the answer to the request without",
         "bodies/unknown-fields": "was expected at the engine",
@@ -109,7 +113,10 @@ FOUND_BY: dict[str, dict[str, str]] = {
     "has_errors_as_pages": {"errors/unknown-model": "application/json was expected"},
     "hides_what_engines_say": {"errors/engines-refusal": "the engine's own message"},
     "tells_where_engines_are": {"errors/nothing-leaks": "address was told"},
-    "never_says_when_to_come_back": {"limits/refusal-form": "Retry-After"},
+    "never_says_when_to_come_back": {
+        "limits/refusal-form": "Retry-After",
+        "errors/engines-busy": "Retry-After",
+    },
     "tells_usage_unasked": {"usage/not-asked": "no usage was asked for"},
     "tells_no_usage": {
         "usage/whole": "came: None",

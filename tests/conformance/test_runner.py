@@ -3,7 +3,7 @@
 from typing import Any
 
 import pytest
-from tests.conformance.flawed_gateway import FlawedGateway
+from tests.conformance.flawed_gateway import Flaw, FlawedGateway
 
 from modelyard.conformance.bench import Bench
 from modelyard.conformance.check import Broken, Check, Finding, Inapplicable, Look
@@ -78,11 +78,12 @@ async def run(
     engines: list[EngineProcess],
     *checks: Check,
     without: dict[str, str] | None = None,
+    flaw: Flaw = "none",
     **target: Any,
 ) -> list[Finding]:
-    """Drive the small gateway, without a flaw."""
+    """Drive the small gateway."""
     urls = [engine.url for engine in engines]
-    async with FlawedGateway(urls[:2], "none") as url:
+    async with FlawedGateway(urls[:2], flaw) as url:
         known = {"url": url, "model": "m", "engines": tuple(urls), "settle_s": 1.0} | target
         bench = Bench(Target(**known), tuple(Engine(each.name, each.url) for each in engines))
         runner = Runner(bench, without=without or {}, told=lambda _: None)
@@ -129,7 +130,7 @@ async def test_how_a_check_ends_is_its_result(engines: list[EngineProcess]) -> N
             "the check itself failed: ZeroDivisionError: integer division or modulo by zero",
         ),
         ("failed", "not over after 0.2 s"),
-        ("not_applicable", "needs --pid, the gateway's process on this machine"),
+        ("not_applicable", "needs --pid"),
         ("not_applicable", "not claimed (--without a/un*)"),
         ("passed", "nothing wrong"),
     ]
@@ -168,3 +169,24 @@ async def test_answers_of_other_engines_are_told_apart(engines: list[EngineProce
         bench = Bench(target, tuple(Engine(each.name, each.url) for each in engines[:2]))
         with pytest.raises(ModelyardError, match="not by one of the engines"):
             await Runner(bench, without={}, told=lambda _: None).run([check("a/one")])
+
+
+async def test_what_a_gateway_goes_on_with_is_cut_before_the_next(
+    engines: list[EngineProcess],
+) -> None:
+    """Else a gateway that never cancels would fill the engines, and fail at all that follows."""
+
+    async def leave(bench: Bench) -> str:
+        for _ in range(3):
+            question = bench.ask("hang")
+            connection = await bench.post(question)
+            await bench.until_seen(question)
+            connection.leave()
+        return "left"
+
+    async def see(bench: Bench) -> str:
+        raise Broken(f"busy: {[(await engine.state()).busy for engine in bench.engines]}")
+
+    found = await run(engines, check("a/leave", leave), check("a/see", see), flaw="never_cancels")
+
+    assert found[1].seen.startswith("busy: [0, 0, 0] (before it, requests of earlier checks")

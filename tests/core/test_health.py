@@ -93,7 +93,7 @@ def test_whatever_happens_it_can_be_asked_again_in_time(
         if circuit.takes(now):
             ask(circuit, outcome, now)
     assert circuit.takes(now + POLICY.max_open_s)
-    assert circuit.back_in_s(now) <= POLICY.max_open_s
+    assert circuit.back_in_s(now) <= POLICY.max_open_s + 1e-9  # floats: (now + 8) - now
 
 
 def test_probes_open_and_bring_back() -> None:

@@ -359,3 +359,18 @@ async def test_the_state_tells_what_a_client_does_not_take() -> None:
         await until(client, lambda found: found["unsent_bytes"] > 100_000)
         writer.transport.abort()
         await until(client, lambda found: found["unsent_bytes"] == 0)
+
+
+async def test_all_requests_under_way_can_be_cut() -> None:
+    async with engine(parallel=1) as (_, client):
+        asked_for = [
+            asyncio.create_task(client.post(CHAT, json=asked("[[fake: hang]]"))) for _ in range(3)
+        ]
+        await until(client, lambda found: (found["running"], found["waiting"]) == (1, 2))
+
+        assert (await client.post("/control/cut")).json() == {"cut": 3}
+
+        outcomes = await asyncio.gather(*asked_for, return_exceptions=True)
+        assert all(isinstance(outcome, httpx.TransportError) for outcome in outcomes)
+        found = await state(client)
+        assert (found["running"], found["waiting"], found["broken"]) == (0, 0, 3)

@@ -130,3 +130,21 @@ async def test_a_cached_answer_is_the_one_that_it_gave(
     deltas = [json.loads(line[6:]) for line in streamed.text.splitlines() if line[:7] == "data: {"]
     text = "".join(c["delta"].get("content") or "" for event in deltas for c in event["choices"])
     assert text == first.json()["choices"][0]["message"]["content"] == "2 + 2 = 4."
+
+
+@pytest.mark.parametrize(
+    "said",
+    [{}, {"max_tokens": -1}, {"max_tokens": 1, "n_predict": 50}, {"n_predict": -1},
+     {"max_tokens": 1, "max_completion_tokens": 50}],
+)  # fmt: skip
+async def test_no_bound_of_its_own_lets_an_answer_grow_over_the_policys(
+    start_alone: StartRig, llama: Worker, said: dict[str, int]
+) -> None:
+    """Promise G13: it heeds `n_predict` before max_tokens, and takes -1 for no bound."""
+    rig: Rig = await start_alone(config(llama, max_completion_tokens=4))
+    body = chat(QUESTION) | {"ignore_eos": True} | said
+
+    reply = await rig.client.post("/v1/chat/completions", json=body)
+
+    assert reply.status_code == 200, reply.text
+    assert 1 <= reply.json()["usage"]["completion_tokens"] <= 4

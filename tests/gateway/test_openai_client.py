@@ -64,6 +64,8 @@ async def test_a_chat_whole_and_streamed_from_threads(gateway: Rig) -> None:
     assert {chunk.id for chunk in chunks} == {chunks[0].id}
     # Usage that only the gateway asked for is not told: an old client indexes choices[0] blindly.
     assert all(chunk.choices and chunk.usage is None for chunk in chunks)
+    records = await eventually(gateway.log, lambda found: len(found) == 3)
+    assert [record.outcome for record in records] == ["completed"] * 3
 
 
 async def test_a_chat_whole_and_streamed_from_a_loop(gateway: Rig) -> None:

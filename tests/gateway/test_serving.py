@@ -123,6 +123,14 @@ async def test_the_simple_api_finds_its_model(rig: Rig, fields: dict[str, object
     assert record.operation == ("completions" if fields.get("raw") else "chat")
 
 
+async def test_the_default_model_is_asked_by_its_own_name(rig: Rig) -> None:
+    """An engine that serves one model knows no other name."""
+    asked = {"model": "default", "messages": [{"role": "user", "content": "x"}], "max_tokens": 1}
+    reply = await rig.client.post("/v1/chat/completions", json=asked)
+
+    assert (reply.status_code, reply.json()["model"]) == (200, "m")
+
+
 async def test_a_batch_is_answered_in_order_each_with_its_own_parameters(rig: Rig) -> None:
     lengths = [9, 1, 30, 4]
     batch = [{"prompt": f"p{n}", "max_length": length} for n, length in enumerate(lengths)]

@@ -74,7 +74,7 @@ def test_asking_for_usage_changes_nothing_else(
 ) -> None:
     request = fields | {"model": "m", "messages": [{}], "stream": True}
     request.pop("stream_options", None)
-    for typed in ("n", "user", "max_tokens", "max_completion_tokens", "n_predict"):
+    for typed in ("n", "user", "max_tokens", "max_completion_tokens", "n_predict", "n_cmpl"):
         request.pop(typed, None)
     if asked is not None:
         request["stream_options"] = {"include_usage": asked}
@@ -101,6 +101,8 @@ def test_fields_are_replaced() -> None:
         ({"max_tokens": 1, "n_predict": 50}, 50, {"max_tokens": 1, "n_predict": 9}),
         ({"max_tokens": -1}, None, {"max_tokens": 9}),
         ({"max_tokens": 5, "n_predict": -2}, None, {"max_tokens": 5, "n_predict": 9}),
+        ({"n_predict": 1}, None, {"max_tokens": 9, "n_predict": 1}),
+        ({"max_output_tokens": 1}, None, {"max_tokens": 9, "max_output_tokens": 1}),
     ],
 )
 def test_of_several_bounds_none_lets_an_answer_grow_over_the_limit(
@@ -128,6 +130,22 @@ def test_of_several_bounds_none_lets_an_answer_grow_over_the_limit(
 def test_each_prompt_of_a_list_is_answered(prompt: str, answers: int) -> None:
     body = '{"model": "m", "n": 2, "prompt": %s}' % prompt  # noqa: UP031 - braces
     assert read_request("completions", body.encode()).answers == answers
+
+
+def test_each_api_is_bounded_by_the_name_that_its_engines_heed() -> None:
+    names: dict[Operation, str] = {
+        "chat": "max_completion_tokens",
+        "completions": "max_tokens",
+        "messages": "max_tokens",
+        "responses": "max_output_tokens",
+    }
+    for operation, name in names.items():
+        body = json.dumps({"model": "m", "messages": [{}], "prompt": "a", name: 5}).encode()
+        view = read_request(operation, body)
+        assert view.wanted_tokens == 5, operation
+    assert view.answers == 1
+    body = b'{"model": "m", "messages": [{}], "n": 2, "n_cmpl": 7}'
+    assert read_request("chat", body).answers == 7
 
 
 def test_usage_and_the_end_are_read_from_an_answer() -> None:

@@ -70,6 +70,10 @@ class Engine:
         """Forget all rules."""
         await self._ask("DELETE", "/control/faults")
 
+    async def cut(self) -> None:
+        """End every request under way."""
+        await self._ask("POST", "/control/cut", b"{}")
+
     async def reset(self) -> None:
         """Forget rules, counts and log."""
         await self._ask("POST", "/control/reset", b"{}")

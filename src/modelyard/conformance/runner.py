@@ -22,6 +22,10 @@ _LOOK_EVERY_S = 0.02
 _AT_ONCE = 4
 """Requests that are sent together to see whether both engines are asked."""
 _LEAST_PATIENCE = 0.2
+_REST_S = 3.0
+"""For engines to come to rest; a client that leaves is to be noticed within one second."""
+_STILL_S = 0.5
+_CUTS = 5
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -85,8 +89,6 @@ class Runner:
         self._told = told
         self._patience = 1.0
         """Share of the time to settle that is waited for; less once it was in vain."""
-        self._given_up: dict[str, int] = {}
-        """Requests that never end, by engine."""
         self._spent_until = 0.0
 
     async def run(self, checks: Sequence[Check]) -> list[Finding]:
@@ -135,7 +137,8 @@ class Runner:
             return f"not claimed (--without {self._without[check.name]})"
         lacks = self._target.lacks(check.needs)
         if lacks:
-            return f"needs {GIVEN_BY[lacks[0]]}"
+            given = [GIVEN_BY[need].partition(",")[0] for need in lacks]
+            return f"needs {' and '.join(given)}"
         return None
 
     async def _look(self, check: Check) -> tuple[Result, str]:
@@ -177,16 +180,35 @@ class Runner:
         return "; ".join(filter(None, remarks))
 
     async def _rest(self) -> str:
-        """Wait until no engine works on anything that an earlier check began."""
-        deadline = self._deadline()
+        """Wait until no engine works on anything that an earlier check began; else cut it.
+
+        A gateway that goes on with what its clients left would fill the engines, and every later
+        check would fail for that alone.
+        """
+        left = await self._busy_after(_REST_S)
+        if not left:
+            return ""
+        for _ in range(_CUTS):  # it may ask again for what was cut
+            for engine in self._bench.engines:
+                await engine.cut()
+            if not await self._busy_after(_REST_S, still_s=_STILL_S):
+                break
+        told = ", ".join(f"{name} on {count}" for name, count in left.items())
+        return f"requests of earlier checks were cut: engine {told}"
+
+    async def _busy_after(self, within_s: float, *, still_s: float = 0.0) -> dict[str, int]:
+        """Requests under way by engine, when that time is over; empty once none is for a while."""
+        deadline = time.monotonic() + within_s
+        quiet_since: float | None = None
         while True:
-            busy = {each.name: (await each.state()).busy for each in self._bench.engines}
-            left = [n for n, count in busy.items() if count > self._given_up.get(n, 0)]
-            if not left:
-                return ""
-            if time.monotonic() > deadline:
-                self._given_up = busy
-                return f"engine {left[0]} still worked on {busy[left[0]]} earlier requests"
+            found = {each.name: (await each.state()).busy for each in self._bench.engines}
+            left = {name: count for name, count in found.items() if count}
+            now = time.monotonic()
+            quiet_since = None if left else (quiet_since or now)
+            if quiet_since is not None and now - quiet_since >= still_s:
+                return {}
+            if now > deadline:
+                return left
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _settle_main(self, *, both: bool) -> str:

@@ -186,7 +186,7 @@ class Admission:
             wanted = cap
         if not bounds:
             return
-        answer = (wanted or 0) * view.answers if call.operation in BOUNDED else 0
+        answer = max(1, wanted or 1) * view.answers if call.operation in BOUNDED else 0
         prompt = self._estimates.of(route.name).prompt_tokens(view.prompt_bytes)
         try:
             call.reservation = self._book.reserve(bounds, prompt + answer if counts_tokens else 0)

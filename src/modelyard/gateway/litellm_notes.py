@@ -138,6 +138,14 @@ class Section:
                 self._left[str(name)] = value
                 self._paths[str(name)] = f"{path}.{name}"
 
+    def __contains__(self, name: str) -> bool:
+        """Whether a setting is there, and not null."""
+        return self._left.get(name) is not None
+
+    def left(self) -> dict[str, Any]:
+        """What was not taken so far."""
+        return dict(self._left)
+
     def take(self, name: str) -> Any:
         """The setting as it stands; None when it is not there, or null."""
         return self._left.pop(name, None)

@@ -5,7 +5,7 @@ came. Sources: OpenAI API reference, chat completions, completions, errors.
 """
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import msgspec
 
@@ -28,8 +28,13 @@ class StreamOptions(msgspec.Struct):
 
 
 class RequestView(msgspec.Struct):
-    """What the gateway reads of any request."""
+    """What the gateway reads of any request.
 
+    `n_predict` and `n_cmpl` are llama.cpp's own, which it heeds before max_tokens and n.
+    """
+
+    heeded: ClassVar[frozenset[str]] = frozenset({"max_tokens"})
+    """Bounds of an answer's length that no engine of this operation passes over."""
     model: str
     stream: bool | None = False
     stream_options: StreamOptions | None = None
@@ -37,8 +42,8 @@ class RequestView(msgspec.Struct):
     max_completion_tokens: int | None = None
     max_output_tokens: int | None = None
     n_predict: int | None = None
-    """llama.cpp's own, which it heeds before the others."""
     n: int | None = None
+    n_cmpl: int | None = None
     user: str | None = None
 
     @property
@@ -48,6 +53,11 @@ class RequestView(msgspec.Struct):
         return {name: bound for name, bound in told.items() if bound is not None}
 
     @property
+    def is_bounded(self) -> bool:
+        """Whether one of the names is heeded by every engine."""
+        return not self.heeded.isdisjoint(self.token_bounds)
+
+    @property
     def wanted_tokens(self) -> int | None:
         """The most that one answer may have, as the request says; None: it does not say.
 
@@ -55,12 +65,12 @@ class RequestView(msgspec.Struct):
         llama.cpp reads it.
         """
         told = self.token_bounds.values()
-        return max(told) if told and min(told) >= 0 else None
+        return max(told) if self.is_bounded and min(told) >= 0 else None
 
     @property
     def answers(self) -> int:
         """How many answers are asked for."""
-        return min(max(1, self.n or 1), MAX_TOKENS)
+        return min(max(1, self.n or 1, self.n_cmpl or 1), MAX_TOKENS)
 
     @property
     def prompt_parts(self) -> list[msgspec.Raw]:
@@ -74,12 +84,17 @@ class RequestView(msgspec.Struct):
 
 
 class ChatView(RequestView):
+    heeded: ClassVar[frozenset[str]] = frozenset({"max_tokens", "max_completion_tokens"})
     messages: list[msgspec.Raw] = []
     tools: msgspec.Raw = msgspec.Raw(b"")
 
     @property
     def prompt_parts(self) -> list[msgspec.Raw]:
         return [self.tools, *self.messages] if bytes(self.tools) else self.messages
+
+
+class MessagesView(ChatView):
+    heeded: ClassVar[frozenset[str]] = frozenset({"max_tokens"})
 
 
 class CompletionView(RequestView):
@@ -102,6 +117,7 @@ class CompletionView(RequestView):
 class InputView(RequestView):
     """Embeddings, and the responses API."""
 
+    heeded: ClassVar[frozenset[str]] = frozenset({"max_output_tokens"})
     input: msgspec.Raw = msgspec.Raw(b"")
 
     @property
@@ -220,7 +236,7 @@ _VIEWS: dict[Operation, msgspec.json.Decoder[Any]] = {
     "completions": msgspec.json.Decoder(CompletionView),
     "embeddings": msgspec.json.Decoder(InputView),
     "responses": msgspec.json.Decoder(InputView),
-    "messages": msgspec.json.Decoder(ChatView),
+    "messages": msgspec.json.Decoder(MessagesView),
 }
 _BOUNDS: dict[Operation, str] = {
     "chat": "max_tokens",
@@ -292,7 +308,7 @@ def with_bound(view: RequestView, operation: Operation, body: bytes, tokens: int
     name = _BOUNDS.get(operation)
     if name is None:
         return body
-    told = view.token_bounds or {name: tokens}
+    told = view.token_bounds if view.is_bounded else {**view.token_bounds, name: tokens}
     return with_fields(
         body, {name: tokens if bound < 0 else min(bound, tokens) for name, bound in told.items()}
     )

@@ -97,6 +97,17 @@ async def _tenants(bench: Bench) -> str:
     return "another tenant's equal request was asked of an engine"
 
 
+async def _tenants_at_once(bench: Bench) -> str:
+    question = _ask(bench, "tokens=4 first_token_s=0.5")
+    keys = (bench.target.key, bench.target.other_tenant_key) * 3
+    answers = await together(bench.whole(question, key=key) for key in keys)
+    for answer in answers:
+        _right(answer, question)
+    count = await _count(bench, question)
+    expect(count >= 2, "two tenants' equal requests at once were one at the engines")
+    return f"6 equal requests of two tenants at once were {count} at the engines"
+
+
 async def _fields(bench: Bench) -> str:
     question = _ask(bench)
     await _until_kept(bench, question)
@@ -276,6 +287,7 @@ CHECKS: tuple[Check, ...] = (
         "other-form", "a kept answer serves whole answers and streams in their form", _other_form
     ),
     _check("tenants", "tenants share no answers", _tenants, "other_tenant_key"),
+    _check("tenants-at-once", "tenants share no flight", _tenants_at_once, "other_tenant_key"),
     _check("fields", "a field that can change the answer is never passed over", _fields),
     _check("messages", "conversations that differ a little share no answer", _messages),
     _check("sampled", "what is sampled is not kept", _sampled),

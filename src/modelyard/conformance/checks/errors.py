@@ -127,10 +127,19 @@ async def _engines_failure(bench: Bench) -> str:
     }
     seen = {}
     for what, script in cases.items():
-        answer = await told(bench, bench.ask(script).body)
-        expect_refusal(answer, _SERVER_ERRORS, what)
+        for stream in (False, True):
+            answer = await told(bench, bench.ask(script).but(stream=stream).body)
+            expect_refusal(answer, _SERVER_ERRORS, what)
         seen[what] = answer.status
     return ", ".join(f"{status} for {what}" for what, status in seen.items())
+
+
+async def _engines_busy(bench: Bench) -> str:
+    answer = await told(bench, bench.ask("status=429 retry_after_s=1").body)
+    expect_refusal(answer, {429, 503}, "engines that are all busy")
+    wait = answer.headers.get("retry-after", "")
+    expect(wait.isdigit() and int(wait) >= 1, f"Retry-After was expected, came: {wait or 'none'!r}")
+    return f"{answer.status} with Retry-After {wait} when all engines are busy"
 
 
 async def _nothing_leaks(bench: Bench) -> str:
@@ -197,6 +206,12 @@ CHECKS: tuple[Check, ...] = (
         name="errors/engines-failure",
         meaning="an engine that fails is a 5xx in OpenAI's form, never a 200",
         look=_engines_failure,
+        retrying="spends",
+    ),
+    Check(
+        name="errors/engines-busy",
+        meaning="when all engines are busy the client is told when to come back",
+        look=_engines_busy,
         retrying="spends",
     ),
     Check(

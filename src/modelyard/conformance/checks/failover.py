@@ -126,14 +126,14 @@ async def _retry_after(bench: Bench) -> str:
 
 async def _comes_back(bench: Bench) -> str:
     await bench.a.fault("status=503")
-    await bench.spread(12, "tokens=2")
+    await together(bench.whole(bench.ask("tokens=2")) for _ in range(12))  # whatever they get
     await bench.a.clear()
-    before = len((await bench.a.state()).log)
+    before = (await bench.a.state()).seen
     begun = time.monotonic()
 
     async def asked() -> int:
-        await bench.spread(AT_ONCE, "tokens=2")
-        return len((await bench.a.state()).log) - before
+        await together(bench.whole(bench.ask("tokens=2")) for _ in range(AT_ONCE))
+        return (await bench.a.state()).seen - before
 
     await until(
         asked,

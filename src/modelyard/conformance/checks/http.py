@@ -124,6 +124,28 @@ async def _keep_alive(bench: Bench) -> str:
     return "10 requests, streams among them, were answered on one connection"
 
 
+async def _after_errors(bench: Bench) -> str:
+    """Where a refused request ends must stay known."""
+    connection = await bench.connect()
+    wrong: dict[str, tuple[bytes, str, dict[str, str]]] = {
+        "malformed JSON": (b'{"model":', CHAT, bench.headers()),
+        "an unknown model": (bench.ask(model="no-such-model").body, CHAT, bench.headers()),
+        "an unknown path": (b"{}", "/v1/nothing", bench.headers()),
+        "no key": (b"{}", CHAT, {}),
+    }
+    for at, (what, (body, path, headers)) in enumerate(wrong.items()):
+        await connection.send(request(bench.place, path, body, headers))
+        answer = await bench.answer(connection)
+        expect(400 <= answer.status < 500, f"{what}: a 4xx was expected, came: {answer.brief}")
+        if answer.headers.get("connection", "").lower() == "close":
+            return f"{at} refused requests on one connection, which was closed after {what}"
+    question = bench.ask("tokens=2")
+    answer = await bench.whole(question, on=connection)
+    expect(answer.status == 200, f"200 was expected after them, came: {answer.brief}")
+    checked(answer.text(), question.prompt)
+    return f"after {len(wrong)} refused requests their connection still served another"
+
+
 async def _pipelined(bench: Bench) -> str:
     questions = [bench.ask(f"tokens={8 - 2 * at}") for at in range(4)]
     connection = await bench.connect()
@@ -170,6 +192,7 @@ CHECKS: tuple[Check, ...] = (
     _check("encoded", "a body in gzip is read or refused", _encoded),
     _check("head", "HEAD gets no body", _head_request),
     _check("keep-alive", "a connection serves many requests", _keep_alive),
+    _check("after-errors", "a connection serves on after refused requests", _after_errors),
     _check("pipelined", "pipelined requests are answered in order, or refused", _pipelined),
     _check("hop-by-hop", "headers of the connection are not passed on", _hop_by_hop),
 )

@@ -77,6 +77,9 @@ class Host(Protocol):
     def unsent_bytes(self) -> int:
         """What clients have not taken yet of their answers."""
 
+    def cut_all(self) -> int:
+        """End every request under way; returns their number."""
+
     def crash(self, code: int) -> None:
         """End the process."""
 
@@ -111,6 +114,7 @@ class Routes:
             ("GET", "/control/faults"): self._list_faults,
             ("POST", "/control/faults"): self._add_fault,
             ("DELETE", "/control/faults"): self._clear_faults,
+            ("POST", "/control/cut"): self._cut,
             ("POST", "/control/reset"): self._reset,
         }
 
@@ -374,6 +378,9 @@ class Routes:
     def _clear_faults(self, connection: Connection, request: Request) -> bytes:
         self._faults.clear()
         return self._list_faults(connection, request)
+
+    def _cut(self, connection: Connection, request: Request) -> bytes:
+        return json_reply(encode_json({"cut": self._host.cut_all()}), connection.headers())
 
     def _reset(self, connection: Connection, request: Request) -> bytes:
         self._faults.clear()

@@ -133,6 +133,14 @@ class FakeServer:
     def crash(self, code: int) -> None:
         self._crash(code)
 
+    def cut_all(self) -> int:
+        """Reset the connections of all requests under way; returns their number."""
+        busy = [connection for connection in self._connections if connection.job is not None]
+        for connection in busy:
+            self._end(connection, "broken")
+            connection.reset()
+        return len(busy)
+
     def _end(self, connection: Connection, outcome: Literal["cancelled", "broken"]) -> None:
         """End what runs for a connection, if anything does."""
         job = connection.job
