@@ -13,19 +13,17 @@ from modelyard.core.rollout import (
     Phase,
     Plan,
     Rollout,
-    Sight,
     Signal,
     Step,
     Strategy,
-    advance,
     arrange,
     begin,
     diagram,
     move,
     pause,
     resume,
-    signal,
 )
+from modelyard.core.signals import Sight, advance, signal
 
 STEPS = (Step(share=0.1, min_s=30), Step(share=0.5, min_s=60))
 CALM = Sight(ready=1, tests_passed=True)

@@ -1,4 +1,4 @@
-"""What the management API says and is told.
+"""What the management API says and is told: one file, so that the whole of it can be seen.
 
     GET    /api/status                      → Status
     GET    /api/deployments                 → {"deployments": [DeploymentView]}

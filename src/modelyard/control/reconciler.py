@@ -31,7 +31,8 @@ from modelyard.core.reconcile import (
     wanted_slots,
 )
 from modelyard.core.replicas import ALIVE, ReplicaState
-from modelyard.core.rollout import SWITCHED, Phase, signal
+from modelyard.core.rollout import SWITCHED, Phase
+from modelyard.core.signals import signal
 from modelyard.engines.engine import Engine
 from modelyard.launchers.launcher import Launched
 from modelyard.state.store import Store

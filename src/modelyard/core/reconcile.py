@@ -13,9 +13,10 @@ from modelyard.core.deployments import Deployment, DeploymentState, Replica, Slo
 from modelyard.core.gateways import GatewayFacts
 from modelyard.core.replicas import ALIVE, ReplicaState
 from modelyard.core.restarts import RestartRule, failures_in_a_row, wait_s
-from modelyard.core.rollout import Rollout, Sight, advance
+from modelyard.core.rollout import Rollout
 from modelyard.core.routes import Slot
 from modelyard.core.sights import Judged, Routed, sight_of
+from modelyard.core.signals import Sight, advance
 
 SERVING = frozenset(
     {ReplicaState.STARTING, ReplicaState.WARMING, ReplicaState.READY, ReplicaState.UNHEALTHY}

@@ -8,8 +8,9 @@ from modelyard.core.deployments import Deployment, Replica, SlotSpec
 from modelyard.core.gateways import GatewayFacts
 from modelyard.core.replicas import ALIVE, ReplicaState
 from modelyard.core.restarts import RestartRule, failures_in_a_row
-from modelyard.core.rollout import Phase, Rollout, Sight
+from modelyard.core.rollout import Phase, Rollout
 from modelyard.core.routes import Slot
+from modelyard.core.signals import Sight
 
 UNHEARD = "that reports, if there is one,"
 
