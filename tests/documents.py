@@ -2,13 +2,14 @@
 
     ```sh               run, in order, as one bash script in a folder that holds only `src`
     ```sh background    started in the order it stands in, ended with SIGTERM at the end; the next
-                        block runs once `modelyard status` answers
+                        block runs once it answers: `modelyard up` to `modelyard status`, anything
+                        else on the port that it names, else on 8000
     ```sh norun         not run; a `scripts/…` that it names must be there
 
 Blocks in other languages (`console`, `python`, `yaml`) are for reading.
 
-Every block runs with MODELYARD_HOME in a temporary folder and with ports of its own: 8000 and 8001
-are replaced, and `modelyard up` gets --gateway-port and --port.
+Every block runs with MODELYARD_HOME in a temporary folder and with ports of its own: those of
+`PORTS` are replaced, and `modelyard up` gets --gateway-port and --port.
 """
 
 import os
@@ -25,6 +26,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 FENCE = re.compile(r"^```sh ?(?P<mark>\w*)\n(?P<body>.*?)^```$", re.MULTILINE | re.DOTALL)
+PORTS = (8000, 8001, 9400, 9401, 9402)
+PORT = re.compile(rf"(?<=[: ])({'|'.join(map(str, PORTS))})\b")
 STARTED_WITHIN_S = 60.0
 ENDED_WITHIN_S = 30.0
 
@@ -47,14 +50,21 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
+def _listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), timeout=1).close()
+    except OSError:
+        return False
+    return True
+
+
 class Terminal:
     """Runs blocks; ends what it started in the background."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         (folder / "src").symlink_to(ROOT / "src")
-        self._gateway_port = _free_port()
-        self._port = _free_port()
+        self._ports = {port: _free_port() for port in PORTS}
         self._log = folder / "background.log"
         self._background: list[subprocess.Popen[bytes]] = []
         bin_folder = Path(sys.executable).parent
@@ -94,7 +104,7 @@ class Terminal:
             )
         self._background.append(process)
         deadline = time.monotonic() + STARTED_WITHIN_S
-        while not self._answers():
+        while not self._answers(body):
             assert process.poll() is None, f"{body} ended at once:\n{self._said()}"
             assert time.monotonic() < deadline, f"{body} did not start:\n{self._said()}"
             time.sleep(0.1)
@@ -109,16 +119,19 @@ class Terminal:
                 process.kill()
                 process.wait()
 
-    def _answers(self) -> bool:
+    def _answers(self, body: str) -> bool:
+        if "modelyard up" not in body:
+            named = PORT.search(body)
+            return _listens(self._ports[int(named[1]) if named else 8000])
         asked = subprocess.run(
             ["modelyard", "status"], env=self._environment, capture_output=True, check=False
         )
         return asked.returncode == 0
 
     def _with_own_ports(self, body: str) -> str:
-        ports = f"--gateway-port {self._gateway_port} --port {self._port}"
-        body = re.sub(r"\bmodelyard up\b", f"modelyard up {ports}", body)
-        return body.replace(":8000", f":{self._gateway_port}").replace(":8001", f":{self._port}")
+        ports = f"--gateway-port {self._ports[8000]} --port {self._ports[8001]}"
+        body = PORT.sub(lambda found: str(self._ports[int(found[1])]), body)
+        return re.sub(r"\bmodelyard up\b", f"modelyard up {ports}", body)
 
     def _said(self) -> str:
         return self._log.read_text(errors="replace") if self._log.exists() else ""

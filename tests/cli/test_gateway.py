@@ -323,3 +323,102 @@ def test_check_survives_any_text(cli: Cli, tmp_path: Path, text: str) -> None:
 
     assert done.code == 1
     assert done.err.startswith(f"error: {tmp_path / 'gateway.yaml'}")
+
+
+LITELLM = """
+model_list:
+  - model_name: assistant
+    litellm_params:
+      model: openai/org/weights
+      api_base: {url}/v1
+      api_key: sk-of-the-upstream
+  - model_name: claude
+    litellm_params: {{model: bedrock/claude}}
+router_settings: {{model_group_alias: {{gpt-4: assistant}}, redis_host: redis}}
+general_settings: {{master_key: os.environ/LITELLM_MASTER_KEY}}
+"""
+
+
+def test_an_imported_file_is_served(
+    cli: Cli, serve: Callable[..., Served], tmp_path: Path, engine: str
+) -> None:
+    source = write(tmp_path, LITELLM.format(url=engine), "litellm.yaml")
+    output = tmp_path / "gateway.yaml"
+
+    done = cli("gateway", "import-litellm", source, "--output", output)
+
+    assert (done.code, done.err) == (0, "")
+    assert "model_list[1]: bedrock/claude" in done.out
+    assert "set before it starts: ASSISTANT_API_KEY, LITELLM_MASTER_KEY" in done.out
+    assert "sk-of-the-upstream" not in done.out + output.read_text()
+    output.write_text(output.read_text().replace("127.0.0.1:4000", "127.0.0.1:0"))
+    served = serve(
+        "--config", output, "--home", tmp_path / "home",
+        ASSISTANT_API_KEY="sk-of-the-upstream", LITELLM_MASTER_KEY="sk-master",
+    )  # fmt: skip
+    url = served.said().split()[0]
+    for model in ("assistant", "gpt-4"):
+        answer = ask(url, model, authorization="Bearer sk-master")
+        assert answer.status_code == 200, answer.text
+    with httpx.Client(base_url=engine, trust_env=False) as client:
+        seen = client.get("/control/requests").json()[-1]
+    assert ["authorization", "Bearer sk-of-the-upstream"] in seen["headers"]
+    assert served.end() == 0
+
+
+def test_import_tells_everything_as_json(cli: Cli, tmp_path: Path) -> None:
+    source = write(tmp_path, LITELLM.format(url="http://h:1"), "litellm.yaml")
+    output = tmp_path / "new.yaml"
+
+    facts = json.loads(cli("gateway", "import-litellm", source, "-o", output, "--json").out)
+
+    assert facts["models"] == ["assistant", "gpt-4"]
+    assert facts["output"] == str(output)
+    assert {note["path"] for note in facts["notes"] if not note["taken"]} == {
+        "model_list[1]", "router_settings.redis_host",
+    }  # fmt: skip
+    for note in facts["notes"]:
+        assert note["why"]
+        assert note["instead"]
+
+
+def test_import_does_not_write_over_a_file(cli: Cli, tmp_path: Path) -> None:
+    source = write(tmp_path, LITELLM.format(url="http://h:1"), "litellm.yaml")
+    output = write(tmp_path, "mine", "mine.yaml")
+
+    done = cli("gateway", "import-litellm", source, "--output", output)
+
+    assert done.code == 1
+    assert "--force" in done.err
+    assert output.read_text() == "mine"
+    assert cli("gateway", "import-litellm", source, "-o", output, "--force").code == 0
+    assert "assistant" in output.read_text()
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "model_list: []\n", "model_list: [{model_name: '*', litellm_params: {model: '*'}}]\n"],
+)
+@pytest.mark.parametrize("flags", [(), ("--json",)])
+def test_import_fails_where_nothing_can_be_used(
+    cli: Cli, tmp_path: Path, text: str, flags: tuple[str, ...]
+) -> None:
+    source = write(tmp_path, text, "litellm.yaml")
+    output = tmp_path / "gateway.yaml"
+
+    done = cli("gateway", "import-litellm", source, "--output", output, *flags)
+
+    assert done.code == 1
+    assert f"error: {source}" in done.err
+    assert not output.exists()
+    if flags:
+        assert "error" in json.loads(done.out)
+
+
+def test_import_fits_into_80_columns_but_for_paths(cli: Cli, tmp_path: Path) -> None:
+    source = write(tmp_path, LITELLM.format(url="http://h:1"), "litellm.yaml")
+
+    done = cli("gateway", "import-litellm", source, "--output", tmp_path / "new.yaml")
+
+    told = done.out.partition(str(tmp_path))[0]
+    assert max(map(len, told.splitlines())) <= 80

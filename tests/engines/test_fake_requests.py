@@ -49,6 +49,7 @@ def test_prompts_come_in_four_forms(prompt: str, texts: tuple[str, ...], tokens:
         b'{"prompt":[]}',
         b'{"prompt":["a",1]}',
         b'{"prompt":"a","n":0}',
+        pytest.param(b'{"prompt":"a","x":' + b"[" * 100_000, id="too deep"),
     ],
 )
 def test_what_does_not_fit_is_refused(body: bytes) -> None:

@@ -207,3 +207,25 @@ def test_secrets_are_read_from_files_beside_the_configuration(tmp_path: Path) ->
     assert "sk-vendor" not in str(found.snapshot)
     assert "sk-vendor" not in str(found.keys)
     assert tmp_path / "vendor.key" in found.used_files
+
+
+def test_an_upstream_may_be_there_with_several_keys(tmp_path: Path) -> None:
+    text = """\
+models:
+  - name: m
+    upstreams:
+      - {url: "http://h:1", api_key_env: FIRST}
+      - {url: "http://h:1/", api_key_env: SECOND}
+"""
+    found = read_config(write(tmp_path, text), {"FIRST": "sk-1", "SECOND": "sk-2"})
+
+    replicas = found.snapshot.models[0].slots[0].replicas
+    assert [replica.id for replica in replicas] == ["m/h:1", "m/h:1#2"]
+    assert [found.secrets[str(replica.credential)] for replica in replicas] == ["sk-1", "sk-2"]
+    again = refusal(tmp_path, text.replace("SECOND", "FIRST"), {"FIRST": "sk-1"})
+    assert "stands twice" in again.message
+
+
+@pytest.mark.parametrize("text", ["a: 2024-02-31\n", "a: " + "[" * 5000])
+def test_what_yaml_itself_trips_over_is_said(tmp_path: Path, text: str) -> None:
+    assert "can't be read" in refusal(tmp_path, text).message

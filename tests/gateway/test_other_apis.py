@@ -68,7 +68,11 @@ async def test_a_stream_without_its_end_was_cut(start_alone: StartRig, path: str
                 async for part in reply.aiter_bytes():
                     text += part
         (record,) = await eventually(rig.log, lambda found: len(found) == 1)
-    assert b'"error"' in text
+    last = text.decode().strip().split("\n\n")[-1]
+    name, data = last.splitlines()
+    assert name == "event: error"  # what clients of these APIs look for
+    assert json.loads(data.removeprefix("data: "))["type"] == "error"
+    assert json.loads(data.removeprefix("data: "))["error"]["code"] == "upstream_cut"
     assert record.outcome == "failed"
 
 

@@ -40,9 +40,8 @@ from modelyard.gateway.relay import brief
 from modelyard.gateway.request import Request
 from modelyard.gateway.routes import RouteTable
 from modelyard.gateway.standing import Standing
-from modelyard.wire import sse
 from modelyard.wire.http import Header
-from modelyard.wire.openai import error_body, read_text
+from modelyard.wire.openai import error_body, error_event, read_text
 
 log = logging.getLogger(__name__)
 
@@ -327,7 +326,8 @@ def _tell(connection: Connection, error: ModelyardError, call: Call | None = Non
     if connection.gone:
         return
     if connection.head_sent:
-        connection.write(sse.event(error_body(error)))
+        operation = call.operation if call is not None else None
+        connection.write(error_event(error, operation))
         connection.cut()
         return
     headers: list[Header] = [_JSON]

@@ -3,6 +3,7 @@ keys and secrets."""
 
 import hashlib
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from datetime import UTC
 from pathlib import Path
@@ -142,7 +143,7 @@ def _check(settings: GatewayFile) -> None:
             raise InvalidConfig(
                 f"models {model.name!r} falls back on itself", next_step="take it out of fallbacks"
             )
-        _once(f"models {model.name!r} upstreams", [_replica_id(model, u) for u in model.upstreams])
+        _once(f"models {model.name!r} upstreams", map(_told_apart, _places(model), model.upstreams))
         _limits(f"models {model.name!r} limits", model.limits)
     for tenant in settings.tenants:
         _known(f"tenants {tenant.name!r} limits_by_model", tenant.limits_by_model, models)
@@ -249,14 +250,14 @@ def _route(model: ModelSettings, now: float) -> ModelRoute:
         tokenizer=model.tokenizer,
         replicas=tuple(
             ReplicaRoute(
-                id=_replica_id(model, upstream),
+                id=replica_id,
                 url=upstream.url.rstrip("/"),
                 weight=upstream.weight,
                 max_concurrency=upstream.max_concurrency,
                 upstream_model=upstream.model,
                 credential=_credential(upstream) if _has_key(upstream) else None,
             )
-            for upstream in model.upstreams
+            for replica_id, upstream in zip(_replica_ids(model), model.upstreams, strict=True)
         ),
     )
     policy = Policy(
@@ -274,7 +275,26 @@ def _identity(model: ModelSettings) -> str:
     return REMOTE + hashlib.sha256(declared).hexdigest()
 
 
-def _replica_id(model: ModelSettings, upstream: UpstreamSettings) -> str:
+def _replica_ids(model: ModelSettings) -> list[str]:
+    """Names of the upstreams; those of one place, which differ by their keys, are counted."""
+    seen: Counter[str] = Counter()
+    ids = []
+    for place in _places(model):
+        seen[place] += 1
+        ids.append(place if seen[place] == 1 else f"{place}#{seen[place]}")
+    return ids
+
+
+def _places(model: ModelSettings) -> list[str]:
+    return [_place(model, upstream) for upstream in model.upstreams]
+
+
+def _told_apart(place: str, upstream: UpstreamSettings) -> str:
+    """One place may be there with several keys, each with limits of its own."""
+    return f"{place} with {_credential(upstream)}" if _has_key(upstream) else place
+
+
+def _place(model: ModelSettings, upstream: UpstreamSettings) -> str:
     url = upstream.url.rstrip("/")
     check_url(url)
     if url.endswith("/v1"):

@@ -72,8 +72,9 @@ class _Converter:
         found = [reader.read(path, item) for path, item in self._file.items("model_list")]
         for name, held in credentials.items():
             if name not in reader.used_credentials:
+                entry = held.path.rpartition(".")[0]
                 self._notes.add(
-                    held.path, None, "no model that was taken over uses it", "nothing is needed"
+                    entry, None, "no model that was taken over uses it", "nothing is needed"
                 )
         policy_reader = PolicyReader(router, module)
         policies = policy_reader.read()

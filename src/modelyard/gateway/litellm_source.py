@@ -54,6 +54,7 @@ def parsed(text: str, named: str, notes: Notes) -> Any:
     """YAML as plain data; raises InvalidConfig, with the line."""
     loader = None
     try:
+        _check_depth(text, named)
         loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
@@ -79,6 +80,18 @@ def parsed(text: str, named: str, notes: Notes) -> Any:
     return _plain(value, "", notes)
 
 
+def _check_depth(text: str, named: str) -> None:
+    """Before anything is built: the builder written in C ends the process where it is too deep."""
+    depth = 0
+    for event in yaml.parse(text, Loader=_Loader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > DEEPEST:
+                raise _unbounded(named, event.start_mark, "deep")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
+
+
 def _check_size(root: yaml.Node, named: str) -> None:
     """Count without unfolding: a node that many aliases lead to is looked at once."""
     sizes: dict[int, int] = {}
@@ -89,25 +102,26 @@ def _check_size(root: yaml.Node, named: str) -> None:
         if known is not None:
             return known
         if depth > DEEPEST or id(node) in above:
-            raise _unbounded(named, node, "leads back to itself" if id(node) in above else "deep")
+            how = "leads back to itself" if id(node) in above else "deep"
+            raise _unbounded(named, node.start_mark, how)
         above.add(id(node))
         total = 1 + sum(size(each, depth + 1) for each in _below(node))
         above.remove(id(node))
         if total > MOST_VALUES:
-            raise _unbounded(named, node, "large")
+            raise _unbounded(named, node.start_mark, "large")
         sizes[id(node)] = total
         return total
 
     size(root, 0)
 
 
-def _unbounded(named: str, node: yaml.Node, how: str) -> InvalidConfig:
+def _unbounded(named: str, mark: Any, how: str) -> InvalidConfig:
     told = {
         "deep": f"is nested more than {DEEPEST} deep",
         "large": f"unfolds to more than {MOST_VALUES} values",
     }.get(how, how)
     return InvalidConfig(
-        f"{named} line {node.start_mark.line + 1}: what begins here {told}",
+        f"{named} line {mark.line + 1}: what begins here {told}",
         next_step="no proxy's settings do; write it out by hand, without aliases",
     )
 

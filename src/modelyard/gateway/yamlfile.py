@@ -93,6 +93,10 @@ def _parsed(file: Path) -> tuple[Any, yaml.Node | None]:
         where = f"{file} line {mark.line + 1}" if mark is not None else str(file)
         what = getattr(error, "problem", None) or str(error)
         raise InvalidConfig(f"{where} is not YAML: {what}", next_step="correct the line") from None
+    except (ValueError, RecursionError) as error:  # a 31st of February; lists in lists in lists
+        raise InvalidConfig(
+            f"{file} holds a value that can't be read: {error}", next_step="correct it"
+        ) from None
     return {} if found is None else found, tree
 
 

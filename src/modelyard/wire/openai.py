@@ -11,6 +11,7 @@ import msgspec
 
 from modelyard.core.errors import InvalidRequest, ModelyardError, UpstreamError
 from modelyard.core.routes import Operation
+from modelyard.wire import sse
 
 MAX_TOKENS = 2**53
 """Over any count of tokens, and exact in every JSON reader."""
@@ -321,16 +322,26 @@ def with_fields(body: bytes, fields: dict[str, Any]) -> bytes:
 
 def error_body(error: ModelyardError) -> bytes:
     """An error in OpenAI's form; the next step is part of the message."""
-    message = error.message
-    if error.next_step:
-        message = f"{message}; {error.next_step}"
-    return msgspec.json.encode(
-        {
-            "error": {
-                "message": message,
-                "type": error.type,
-                "param": error.param,
-                "code": error.code,
-            }
-        }
-    )
+    return msgspec.json.encode({"error": _told(error)})
+
+
+def error_event(error: ModelyardError, operation: Operation | None) -> bytes:
+    """An error in mid-stream, as each API's clients look for it.
+
+    Of the chat and completions APIs it is data like any other; of the responses and messages APIs
+    an event named `error`, whose data names its type.
+    """
+    told = _told(error)
+    if operation == "messages":
+        data = msgspec.json.encode({"type": "error", "error": told})
+    elif operation == "responses":
+        facts = {name: told[name] for name in ("code", "message", "param")}
+        data = msgspec.json.encode({"type": "error", **facts, "error": told})
+    else:
+        return sse.event(error_body(error))
+    return b"event: error\n" + sse.event(data)
+
+
+def _told(error: ModelyardError) -> dict[str, str | None]:
+    message = f"{error.message}; {error.next_step}" if error.next_step else error.message
+    return {"message": message, "type": error.type, "param": error.param, "code": error.code}
