@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 import httpx
@@ -26,8 +26,13 @@ from modelyard.api.messages import (
     KeyView,
     KeyWish,
     LimitsWish,
+    LogList,
+    LogView,
     ModelDetails,
     ModelPage,
+    PlanView,
+    RolloutList,
+    RolloutView,
     RotateWish,
     Status,
     TenantList,
@@ -39,7 +44,12 @@ from modelyard.core import errors
 from modelyard.core.deployments import NEXT_STEP_MARK, DeploymentState
 from modelyard.core.errors import LaunchFailed, ModelyardError, NotFound, Unavailable
 from modelyard.core.home import Home
+from modelyard.core.rollout import Phase
 
+Verb = Literal["promote", "pause", "resume", "abort", "rollback"]
+ROUTED = frozenset({Phase.BAKING, Phase.DRAINING, Phase.DONE})
+"""Phases in which the candidate serves, and every gateway knows."""
+GONE_BACK = frozenset({Phase.UNDOING, Phase.UNDONE})
 _TIMEOUT_S = 30.0
 _POLL_S = 0.1
 _ACKNOWLEDGEMENT_S = 5.0
@@ -103,6 +113,31 @@ class Client:
     def undeploy(self, name: str) -> DeploymentView:
         """Take it away; its requests in flight finish."""
         return self._ask(DeploymentView, "DELETE", f"/api/deployments/{name}")
+
+    def plan(self, request: DeployRequest) -> PlanView:
+        """What `deploy` would do; refused for the same reasons."""
+        body = request.model_dump(mode="json")
+        return self._ask(PlanView, "POST", "/api/deployments/plan", json=body)
+
+    def steer(self, name: str, verb: Verb) -> DeploymentView:
+        """`promote`, `pause`, `resume`, `abort` or `rollback` a deployment; Conflict when there is
+        nothing to."""
+        return self._ask(DeploymentView, "POST", f"/api/deployments/{_segment(name)}/{verb}")
+
+    def logs(self, name: str, lines: int = 100) -> tuple[LogView, ...]:
+        """The last lines of its workers, the youngest worker first."""
+        path = f"/api/deployments/{_segment(name)}/logs"
+        return self._ask(LogList, "GET", path, params={"lines": lines}).logs
+
+    def rollouts(self, deployment: str | None = None, limit: int = 50) -> tuple[RolloutView, ...]:
+        """The newest first, of one deployment or of all."""
+        query: dict[str, Any] = {"limit": limit}
+        query |= {} if deployment is None else {"deployment": deployment}
+        return self._ask(RolloutList, "GET", "/api/rollouts", params=query).rollouts
+
+    def rollout(self, rollout_id: str) -> RolloutView:
+        """One of them; NotFound names the newest."""
+        return self._ask(RolloutView, "GET", f"/api/rollouts/{_segment(rollout_id)}")
 
     def set_default(self, name: str) -> None:
         """Let it serve the simple API's `default`."""
@@ -204,10 +239,14 @@ class Client:
                 seen = view
                 if on_change is not None:
                     on_change(view)
-            if view.generation >= generation and view.incoming is None:
+            rollout = view.rollout
+            if rollout is not None and rollout.phase in GONE_BACK and view.generation >= generation:
+                raise _launch_failed(view.message or rollout.reason)
+            switched = rollout is None or rollout.phase in ROUTED
+            if view.generation >= generation and (switched or view.incoming is None):
                 if view.message:
                     raise _launch_failed(view.message)
-                if view.state is DeploymentState.LIVE:
+                if switched and view.state is DeploymentState.LIVE:
                     self._wait_until_routed(min(deadline, time.monotonic() + _ACKNOWLEDGEMENT_S))
                     return view
                 if view.state is DeploymentState.STOPPING:

@@ -1,6 +1,6 @@
 """The management API over a real store and a real registry, without a reconcile loop."""
 
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from importlib.resources import as_file, files
 from pathlib import Path
 from typing import Any
@@ -11,13 +11,16 @@ import pytest
 
 from modelyard.api.app import create_app
 from modelyard.api.parts import About, ApiParts
+from modelyard.control.smoke import check_schema
 from modelyard.core.deployments import Deployment, Replica
-from modelyard.core.errors import Unsupported
+from modelyard.core.errors import Unsupported, Untrusted
 from modelyard.core.facts import ModelFacts
 from modelyard.core.gateways import GatewayFacts
 from modelyard.core.home import Home
 from modelyard.core.replicas import ReplicaState
+from modelyard.core.rollout import Rollout
 from modelyard.registry.registry import Registry
+from modelyard.registry.versions import ModelVersion
 from modelyard.state.store import Store, open_sqlite
 
 TOKEN = "the-admin-token"
@@ -37,6 +40,7 @@ class Runtime:
     def __init__(self) -> None:
         self.known: tuple[GatewayFacts, ...] = (GATEWAY,)
         self.woken = 0
+        self.distrusts = False
         self.announced = 0
         self.remembered: dict[str, Mapping[str, Any]] = {}
 
@@ -51,6 +55,19 @@ class Runtime:
 
     def explanation(self, request_id: str) -> Mapping[str, Any] | None:
         return self.remembered.get(request_id)
+
+    def waits_for(self, rollout_id: str) -> str:
+        return f"{rollout_id} waits"
+
+    def told(self, rollout: Rollout) -> Rollout:
+        return rollout
+
+    def logs(self, deployment: str, lines: int) -> Mapping[str, Sequence[str]]:
+        return {f"{deployment}-blue-1": ["first", "last"][-lines:]}
+
+    def refuse(self, version: ModelVersion) -> None:
+        if self.distrusts:
+            raise Untrusted(f"{version} is not signed")
 
     def announce(self) -> None:
         self.announced += 1
@@ -103,6 +120,8 @@ async def api(
             store=store,
             registry=registry,
             choose_engine=choose,
+            check_schema=check_schema,
+            refuse=runtime.refuse,
             runtime=runtime,
             wake=runtime.wake,
             announce_keys=runtime.announce,
@@ -234,7 +253,7 @@ async def test_the_status_shows_what_runs(
     )
     store.replicas.put(replica)
     store.deployments.change(
-        "chat", lambda d: d and msgspec.structs.replace(d, live="blue", incoming=None)
+        "chat", lambda d: d and msgspec.structs.replace(d, live="blue", rollout=None)
     )
     status = (await api.get("/api/status")).json()
     assert status["deployments"][0]["state"] == "live"

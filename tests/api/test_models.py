@@ -44,6 +44,8 @@ async def api(registry: Registry, store: Store) -> AsyncIterator[httpx.AsyncClie
             store=store,
             registry=registry,
             choose_engine=lambda _facts, _wanted: "fake",
+            check_schema=lambda _test: None,
+            refuse=lambda _version: None,
             runtime=cast("Runtime", None),
             wake=lambda: None,
             announce_keys=lambda: None,

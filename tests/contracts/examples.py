@@ -2,6 +2,7 @@
 
 from typing import Any
 
+from modelyard.core.canary import CanaryRules, Finding, Reading, Tolerances
 from modelyard.core.deployments import Deployment, Event, Replica, SlotSpec
 from modelyard.core.facts import ModelFacts
 from modelyard.core.keys import (
@@ -15,6 +16,7 @@ from modelyard.core.keys import (
 )
 from modelyard.core.records import Attempt, GuardVerdict, RequestRecord
 from modelyard.core.replicas import ReplicaState
+from modelyard.core.rollout import Entry, Levels, Phase, Plan, Rollout, Step
 from modelyard.core.routes import (
     Breaking,
     Caching,
@@ -29,6 +31,7 @@ from modelyard.core.routes import (
     SlotRoute,
     Timeouts,
 )
+from modelyard.core.smoke import SmokeResult, SmokeTest
 from modelyard.engines.engine import Capabilities, Command, EngineLaunch, Readiness
 from modelyard.launchers.launcher import Exit, Labels, Launched, LaunchSpec, Placement, Resources
 from modelyard.wire.feed import FeedUpdate, GatewayReport, RecordBatch, RecordReceipt
@@ -103,10 +106,64 @@ SNAPSHOT = RouteSnapshot(
             policy=POLICY,
             shadow=ShadowRoute(slot="green", sample=0.05),
             draining_budget_s=120.0,
+            holds=True,
         ),
     ),
     default_model="assistant",
     price_table={"assistant": 0.25},
+)
+PLAN = Plan(
+    strategy="canary",
+    steps=(Step(share=0.1, min_s=30.0),),
+    smoke=(
+        SmokeTest(
+            name="it adds",
+            prompt="What is 2+2?",
+            parameters={"temperature": 0},
+            all_of=("4",),
+            any_of=("four", "4"),
+            none_of=("sorry",),
+            regex="[0-9]",
+            json_schema={"type": "object"},
+            max_ttft_s=2.0,
+        ),
+    ),
+    canary=CanaryRules(
+        alpha=0.02,
+        min_requests=200,
+        watch=("errors", "ttft"),
+        tolerances=Tolerances(slower=0.2, longer=0.5, worse=0.1),
+    ),
+    levels=Levels(max_error_ratio=0.05, ttft_p95_s=2.0, min_requests=50),
+    launch_deadline_s=600.0,
+    test_deadline_s=120.0,
+    step_deadline_s=3600.0,
+    bake_s=300.0,
+)
+ROLLOUT = Rollout(
+    id="assistant-3",
+    plan=PLAN,
+    candidate="green",
+    before="blue",
+    phase=Phase.STEPPING,
+    step=1,
+    started_at=1790000000.0,
+    entered_at=1790000030.0,
+    paused_at=1790000040.0,
+    reason="more requests fail",
+    history=(Entry(at=1790000030.0, phase=Phase.STEPPING, step=1, why="passed"),),
+    smoke=(SmokeResult(test="it adds", passed=True, told="as expected", answer="4", ttft_s=0.1),),
+    finding=Finding(
+        verdict="hold",
+        reason="40 more requests of the candidate are needed",
+        readings=(
+            Reading(watched="errors", evidence=0.8, alarm_at=100.0, baseline=0.01, candidate=0.02),
+        ),
+        baseline_requests=700,
+        candidate_requests=160,
+        more_needed=40,
+    ),
+    cut=2,
 )
 LIMITS = (
     Limit(kind="requests_per_min", amount=60.0, model="assistant"),
@@ -286,7 +343,7 @@ MESSAGES: dict[str, Any] = {
         blue=SLOT,
         green=SLOT,
         live="blue",
-        incoming="green",
+        rollout=ROLLOUT,
         removed=True,
         policy=POLICY,
         created_at=1789990000.0,

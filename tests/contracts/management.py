@@ -8,6 +8,7 @@ from pydantic.json_schema import models_json_schema
 from modelyard.api import messages
 from modelyard.core.deployments import DeploymentState
 from modelyard.core.replicas import ReplicaState
+from modelyard.core.rollout import Phase
 
 DIGEST = "sha256:" + "ab" * 32
 
@@ -54,6 +55,18 @@ STATUS = messages.Status(
             default=True,
             message="",
             created_at=1789990000.0,
+            rollout=messages.RolloutBrief(
+                id="assistant-3",
+                version="yardling:2",
+                strategy="canary",
+                phase=Phase.STEPPING,
+                step=1,
+                steps=3,
+                share=0.25,
+                paused=True,
+                reason="",
+                waits_for="step 2 of 3, 25%, 40 s more",
+            ),
         ),
     ),
     replicas=(

@@ -35,6 +35,7 @@ class Side:
         self.ledger = Ledger(self.store, lambda: self.now, self.woken.set)
         self.publisher = Publisher(self.store, self.ledger, self.epoch, lambda: self.now)
         self.gateways = Gateways(self.epoch, lambda: self.now)
+        self.heard: list[RequestRecord] = []
         self.feed = Feed(
             FeedParts(
                 token="the-gateway-token",
@@ -43,6 +44,7 @@ class Side:
                 ledger=self.ledger,
                 publisher=self.publisher,
                 gateways=self.gateways,
+                hear=self.heard.extend,
                 wake=self.woken.set,
             )
         )
@@ -182,6 +184,7 @@ async def test_each_record_is_counted_once(side: Side) -> None:
     assert msgspec.json.decode(second.content, type=RecordReceipt) == RecordReceipt(
         accepted=1, duplicates=1
     )
+    assert [record.request_id for record in side.heard] == ["q1", "q2", "q3"]
 
 
 @pytest.mark.parametrize("query", [{"routes": "x"}, {"wait_s": "soon"}])

@@ -9,7 +9,7 @@ from tests.control.conftest import Controller
 
 from modelyard.api.messages import DeployRequest
 from modelyard.client import Client
-from modelyard.core.errors import LaunchFailed
+from modelyard.core.errors import Untrusted
 from modelyard.core.home import Home
 from modelyard.registry.keys import KeyPair, make_key_pair
 from modelyard.registry.registry import Registry
@@ -36,12 +36,12 @@ def test_only_what_a_trusted_key_signed_is_started(
 ) -> None:
     registry = Registry(controller.home)
     with controller.start() as client:
-        with pytest.raises(LaunchFailed, match="yardling:1 is not signed") as unsigned:
+        with pytest.raises(Untrusted, match="yardling:1 is not signed") as unsigned:
             bring_up(client)
         assert "modelyard models sign yardling:1 --key" in unsigned.value.next_step
 
         registry.sign("yardling:1", make_key_pair(tmp_path / "other.pem").private)
-        with pytest.raises(LaunchFailed, match="no trusted key"):
+        with pytest.raises(Untrusted, match="no trusted key"):
             bring_up(client)
 
         registry.sign("yardling:1", keys.private)

@@ -10,23 +10,35 @@ from modelyard.core.gateways import GatewayFacts
 from modelyard.core.publishing import Serving, model_routes
 from modelyard.core.reconcile import (
     SERVING,
-    AbortIncoming,
     Action,
+    Advance,
     Drain,
     ForgetReplicas,
     Launch,
     Remove,
     Rules,
     Stop,
-    Switch,
     World,
     decide,
     state_of,
     wanted_slots,
 )
 from modelyard.core.replicas import ALIVE, ReplicaState, can_move
+from modelyard.core.rollout import (
+    MOVES,
+    Phase,
+    Plan,
+    Signal,
+    Step,
+    Strategy,
+    begin,
+    move,
+    pause,
+    resume,
+)
 from modelyard.core.routes import ModelRoute, Slot
-from modelyard.core.wishes import deployed, undeployed
+from modelyard.core.sights import Judged
+from modelyard.core.wishes import GIVES_WAY, deployed, undeployed
 
 S = ReplicaState
 NAME = "yardling"
@@ -48,6 +60,12 @@ def spec(version: int = 1, replicas: int = 1, generation: int = 1) -> SlotSpec:
 def deployment(**changes: object) -> Deployment:
     base = Deployment(name=NAME, blue=spec(), live="blue", created_at=0.0)
     return msgspec.structs.replace(base, **changes)
+
+
+def coming(slot: Slot = "blue", **changes: object) -> Deployment:
+    """On its way into `slot`, beside what is live in the other one, if anything is."""
+    base = deployment(**changes)
+    return base.with_rollout(begin("yardling-2", Plan(), candidate=slot, before=base.live, now=0.0))
 
 
 def replica(number: int, state: ReplicaState, *, slot: Slot = "blue", **changes: object) -> Replica:
@@ -107,24 +125,23 @@ def test_damaged_bytes_are_not_tried_again() -> None:
     assert steps(deployment(), crashed(1, fatal=True), now=1e6) == []
 
 
+def _advanced(actions: list[Action]) -> Advance:
+    [action] = actions
+    assert isinstance(action, Advance)
+    return action
+
+
 def test_damaged_bytes_fail_what_is_coming_at_the_first_try() -> None:
-    first = deployment(live=None, incoming="blue")
-    assert steps(first, crashed(1, fatal=True)) == [
-        AbortIncoming(
-            deployment=NAME,
-            slot="blue",
-            generation=1,
-            reason="yardling:1 did not start: exit code 3",
-        )
-    ]
+    first = coming(live=None)
+    moved = _advanced(steps(first, crashed(1, fatal=True)))
+    assert moved.next.phase is Phase.UNDOING
+    assert moved.next.reason == "yardling:1 did not start: exit code 3"
 
 
 def test_a_crash_loop_fails_what_is_coming_with_the_last_words() -> None:
-    first = deployment(live=None, incoming="blue")
+    first = coming(live=None)
     loop = [crashed(n, changed_at=n + 0.5) for n in range(3)]
-    [abort] = steps(first, *loop)
-    assert isinstance(abort, AbortIncoming)
-    assert "3 times in a row: exit code 3" in abort.reason
+    assert "3 times in a row: exit code 3" in _advanced(steps(first, *loop)).next.reason
 
 
 def test_a_crash_loop_of_what_is_live_goes_on_trying_and_is_degraded() -> None:
@@ -134,14 +151,59 @@ def test_a_crash_loop_of_what_is_live_goes_on_trying_and_is_degraded() -> None:
     assert state_of(deployment(), loop) is DeploymentState.DEGRADED
 
 
-def test_the_switch_comes_when_all_incoming_replicas_are_ready() -> None:
-    moving = deployment(green=spec(2, replicas=2, generation=2), incoming="green")
+def test_it_is_tested_when_all_incoming_replicas_are_ready() -> None:
+    moving = coming("green", green=spec(2, replicas=2, generation=2))
     old = replica(1, S.READY)
     one = replica(2, S.READY, slot="green", generation=2)
     other = replica(3, S.WARMING, slot="green", generation=2)
     assert steps(moving, old, one, other) == []
     ready = msgspec.structs.replace(other, state=S.READY)
-    assert steps(moving, old, one, ready) == [Switch(deployment=NAME, slot="green", generation=2)]
+    assert _advanced(steps(moving, old, one, ready)).next.phase is Phase.TESTING
+
+
+def test_a_candidate_that_crashes_after_it_was_ready_goes_back() -> None:
+    moving = coming("green", green=spec(2, generation=2))
+    assert moving.rollout
+    testing = moving.with_rollout(move(moving.rollout, Signal.READY, "", 5.0))
+    dead = crashed(2, slot="green", generation=2, ready_at=4.0)
+    moved = _advanced(steps(testing, replica(1, S.READY), dead))
+    assert moved.next.phase is Phase.UNDOING
+    assert "crashed after it was ready" in moved.next.reason
+
+
+def test_the_switch_waits_for_every_gateway_and_for_the_snapshot() -> None:
+    moving = coming("green", green=spec(2, generation=2))
+    rollout = moving.rollout
+    for happened in (Signal.READY, Signal.PASSED, Signal.STEPS_OVER):
+        assert rollout
+        rollout = move(rollout, happened, "", 5.0)
+    assert rollout
+    switching = moving.with_rollout(rollout)
+    both = (replica(1, S.READY), replica(2, S.READY, slot="green", generation=2))
+    behind = GatewayFacts(id="g", reported_at=10.0, routes_version=6)
+    world: dict[str, object] = {"routes_version": 7, "gateways": (behind,)}
+    assert steps(switching, *both, **world, routed_live={NAME: "green"}) == []
+    world["gateways"] = (msgspec.structs.replace(behind, routes_version=7),)
+    assert steps(switching, *both, **world, routed_live={NAME: "blue"}) == []
+    moved = _advanced(steps(switching, *both, **world, routed_live={NAME: "green"}))
+    assert moved.next.phase is Phase.BAKING
+
+
+def test_with_one_accelerator_nothing_is_launched_while_another_version_runs() -> None:
+    base = deployment(green=spec(2, generation=2))
+    plan = Plan(strategy="recreate")
+    moving = base.with_rollout(begin("yardling-2", plan, candidate="green", before="blue", now=0))
+    assert steps(moving, replica(1, S.READY)) == [Drain(replica="r1")]
+    assert steps(moving, replica(1, S.DRAINING, changed_at=9.0), now=9.5, gateways=(
+        GatewayFacts(id="g", reported_at=9.0, routes_version=0, in_flight={"r1": 1}),
+    )) == []  # fmt: skip
+    gone = _advanced(steps(moving, replica(1, S.STOPPED))).next
+    assert gone.phase is Phase.LAUNCHING
+    launching = moving.with_rollout(gone)
+    assert steps(launching, replica(1, S.DRAINING, changed_at=9.5)) == []
+    [launch] = steps(launching, replica(1, S.STOPPED))
+    assert isinstance(launch, Launch)
+    assert launch.slot == "green"
 
 
 def test_a_hung_replica_is_replaced() -> None:
@@ -223,54 +285,91 @@ class Cluster(RuleBasedStateMachine):
         self.gateways: dict[str, GatewayFacts] = {}
         self.count = 0
         self.broken_versions: set[int] = set()
+        self.failing_tests = False
+        self.worse = False
 
-    @initialize(replicas=st.integers(1, 3))
-    def deploy_first(self, replicas: int) -> None:
+    @initialize(replicas=st.integers(1, 3), rounds=st.integers(0, 12))
+    def deploy_first(self, replicas: int, rounds: int) -> None:
         self.deployment = deployed(None, NAME, spec(1, replicas), now=self.now)
         self.gateways["a"] = GatewayFacts(id="a", reported_at=self.now, routes_version=0)
+        self.go_well(rounds)
 
     # What may happen.
 
-    @rule(version=st.integers(1, 4), replicas=st.integers(1, 3), broken=st.booleans())
-    @precondition(
-        lambda self: not (self.deployment and (self.deployment.incoming or self.deployment.removed))
+    @rule(
+        version=st.integers(1, 4),
+        replicas=st.integers(1, 3),
+        broken=st.booleans(),
+        strategy=st.sampled_from(("blue-green", "canary", "shadow", "recreate")),
     )
-    def deploy(self, version: int, replicas: int, broken: bool) -> None:
+    @precondition(lambda self: not (self.deployment and self._is_moving()))
+    def deploy(self, version: int, replicas: int, broken: bool, strategy: Strategy) -> None:
         if broken:
             self.broken_versions.add(version)
         else:
             self.broken_versions.discard(version)
-        self.deployment = deployed(self.deployment, NAME, spec(version, replicas), now=self.now)
+        steps = (Step(share=0.25, min_s=10),) if strategy in ("canary", "shadow") else ()
+        plan = Plan(strategy=strategy, steps=steps, bake_s=20)
+        wished = spec(version, replicas)
+        self.deployment = deployed(self.deployment, NAME, wished, now=self.now, plan=plan)
+
+    def _is_moving(self) -> bool:
+        assert self.deployment
+        rollout = self.deployment.rollout
+        moving = rollout is not None and rollout.phase not in GIVES_WAY
+        return self.deployment.removed or moving
+
+    @rule(failing=st.booleans(), worse=st.booleans())
+    def judge(self, failing: bool, worse: bool) -> None:
+        self.failing_tests, self.worse = failing, worse
+
+    @rule(said=st.sampled_from(("pause", "resume", "promote", "abort")))
+    @precondition(lambda self: self.deployment and self.deployment.rollout)
+    def command(self, said: str) -> None:
+        assert self.deployment
+        assert self.deployment.rollout
+        rollout = self.deployment.rollout
+        if said == "pause":
+            rollout = pause(rollout, self.now)
+        elif said == "resume":
+            rollout = resume(rollout, self.now)
+        else:
+            happened = Signal.PROMOTED if said == "promote" else Signal.ABORTED
+            if (rollout.phase, happened) in MOVES:
+                rollout = move(rollout, happened, "by ann", self.now)
+        self.deployment = self.deployment.with_rollout(rollout)
 
     @rule(sure=st.integers(0, 4))
     @precondition(lambda self: self.deployment)
     def undeploy(self, sure: int) -> None:
-        if sure:
+        if sure or self.count < 12:
             return
         assert self.deployment
         self.deployment = undeployed(self.deployment)
 
-    @rule(pick=st.integers(0, 20))
-    def crash(self, pick: int) -> None:
-        self._change_one(pick, ALIVE, S.STOPPED, error="killed by SIGKILL")
-
-    @rule(pick=st.integers(0, 20))
-    def hang(self, pick: int) -> None:
-        self._change_one(pick, {S.READY}, S.UNHEALTHY)
-
-    @rule(pick=st.integers(0, 20))
-    def answer_again(self, pick: int) -> None:
-        self._change_one(pick, {S.UNHEALTHY}, S.READY)
+    @rule(pick=st.integers(0, 20), what=st.sampled_from(("crash", "hang", "answer again")))
+    def trouble(self, pick: int, what: str) -> None:
+        if what == "crash":
+            self._change_one(pick, ALIVE, S.STOPPED, error="killed by SIGKILL")
+        elif what == "hang":
+            self._change_one(pick, {S.READY}, S.UNHEALTHY)
+        else:
+            self._change_one(pick, {S.UNHEALTHY}, S.READY)
 
     @rule(pick=st.integers(0, 20))
     def load(self, pick: int) -> None:
         self._advance(pick)
 
-    @rule()
-    def load_all(self) -> None:
-        for number in range(2 * len(self.replicas)):
-            self._advance(number)
-        self.step()
+    @rule(rounds=st.integers(1, 8))
+    def go_well(self, rounds: int) -> None:
+        """Everything loads and is acknowledged for a while: that is how the later phases come."""
+        for _ in range(rounds):
+            for number in range(len(self.replicas)):
+                self._advance(number)
+            for name in self.gateways:
+                self._report(name, self.version, 0)
+            self.now += 4.0
+            self.step()
 
     @rule(seconds=st.sampled_from([0.1, 1.0, 5.0, 40.0]))
     def wait(self, seconds: float) -> None:
@@ -297,10 +396,32 @@ class Cluster(RuleBasedStateMachine):
     # What must hold, always.
 
     @invariant()
-    def only_one_slot_is_routed_to(self) -> None:
+    def only_one_slot_is_routed_to_but_in_a_canary(self) -> None:
         for model in self.routes:
             assert sum(slot.weight for slot in model.slots) in (0.0, 1.0)
-            assert sum(bool(slot.replicas) for slot in model.slots) <= 1
+            shared = sum(slot.weight > 0 for slot in model.slots)
+            rollout = self.deployment.rollout if self.deployment else None
+            assert shared <= 1 or (rollout and rollout.plan.strategy == "canary")
+
+    @invariant()
+    def what_served_goes_on_to_serve(self) -> None:
+        """Once a version was live, one is: the routes never lead nowhere but to be held."""
+        if self.deployment is None or self.deployment.live is None:
+            return
+        asked = self.deployment.arranged
+        assert asked.live in asked.runs or asked.holds
+
+    @invariant()
+    def versions_take_turns_where_only_one_can_run(self) -> None:
+        rollout = self.deployment.rollout if self.deployment else None
+        if rollout is None or not rollout.exclusive or rollout.before is None:
+            return
+        starting = {
+            r.generation
+            for r in self.replicas.values()
+            if r.state in ALIVE and r.created_at >= rollout.started_at
+        }
+        assert len(starting) <= 1
 
     @invariant()
     def no_more_serve_than_are_wanted(self) -> None:
@@ -320,6 +441,10 @@ class Cluster(RuleBasedStateMachine):
     def teardown(self) -> None:
         """Once faults end, exactly what is wanted runs."""
         self.broken_versions.clear()
+        self.failing_tests = self.worse = False
+        if self.deployment and self.deployment.rollout:
+            resumed = resume(self.deployment.rollout, self.now)
+            self.deployment = self.deployment.with_rollout(resumed)
         for _ in range(40):
             self.now += 31.0
             for name in self.gateways:
@@ -335,7 +460,7 @@ class Cluster(RuleBasedStateMachine):
         if self.deployment is None or self.deployment.live is None:
             assert not alive
             return
-        assert self.deployment.incoming is None
+        assert not self.deployment.rollout or self.deployment.rollout.over
         wanted = self.deployment.slot(self.deployment.live)
         assert wanted
         assert [r.state for r in alive] == [S.READY] * wanted.replicas
@@ -354,7 +479,22 @@ class Cluster(RuleBasedStateMachine):
             listening_since=0.0,
             routes_version=self.version,
             routed=frozenset(r.id for m in self.routes for s in m.slots for r in s.replicas),
+            routed_live={
+                m.deployment: s.slot for m in self.routes for s in m.slots if s.weight == 1
+            },
+            judged=self._judged(),
         )
+
+    def _judged(self) -> dict[str, Judged]:
+        rollout = self.deployment.rollout if self.deployment else None
+        if rollout is None:
+            return {}
+        passed = not self.failing_tests if rollout.phase is Phase.TESTING else None
+        return {
+            rollout.id: Judged(
+                tests_passed=passed, alarm="it does worse" if self.worse else "", hold=""
+            )
+        }
 
     def _apply(self, action: Action) -> None:
         match action:
@@ -378,25 +518,8 @@ class Cluster(RuleBasedStateMachine):
                 stopped = self.replicas[action.replica]
                 self._nobody_is_there(stopped)
                 self._move(stopped, S.STOPPED)
-            case Switch():
-                assert self.deployment
-                assert self.deployment.incoming == action.slot
-                wanted = self.deployment.slot(action.slot)
-                assert wanted
-                ready = [
-                    r
-                    for r in self.replicas.values()
-                    if r.generation == wanted.generation and r.state is S.READY
-                ]
-                assert len(ready) >= wanted.replicas
-                self.deployment = msgspec.structs.replace(
-                    self.deployment, live=action.slot, incoming=None
-                )
-            case AbortIncoming():
-                assert self.deployment
-                self.deployment = msgspec.structs.replace(
-                    self.deployment, incoming=None, message=action.reason
-                )
+            case Advance():
+                self._move_on(action)
             case Remove():
                 assert not any(r.state in ALIVE for r in self.replicas.values())
                 self.deployment = None
@@ -404,9 +527,20 @@ class Cluster(RuleBasedStateMachine):
                 for name in action.replicas:
                     assert self.replicas.pop(name).state is S.STOPPED
 
+    def _move_on(self, action: Advance) -> None:
+        assert self.deployment
+        assert self.deployment.rollout == action.seen
+        if action.next.phase is Phase.SWITCHING:
+            wanted = self.deployment.slot(action.next.candidate)
+            assert wanted
+            own = [r for r in self.replicas.values() if r.generation == wanted.generation]
+            assert not self.worse
+            assert any(r.ready_at for r in own)
+        self.deployment = self.deployment.with_rollout(action.next)
+
     def _successor_is_live(self, drained: Replica) -> None:
-        """A replica of the live slot goes only when more serve there than are wanted."""
-        if self.deployment is None or self.deployment.live != drained.slot:
+        """A replica of a slot that runs goes only when more serve there than are wanted."""
+        if self.deployment is None or drained.slot not in self.deployment.arranged.runs:
             return
         wanted = self.deployment.slot(drained.slot)
         if wanted and wanted.generation == drained.generation:
@@ -468,7 +602,7 @@ class Cluster(RuleBasedStateMachine):
 
 
 Cluster.TestCase.settings = settings(
-    max_examples=60,
+    max_examples=200,
     stateful_step_count=40,
     deadline=None,
     derandomize=True,

@@ -13,11 +13,9 @@ from modelyard.core.rollout import (
     Phase,
     Plan,
     Rollout,
-    Sight,
     Signal,
     Step,
     Strategy,
-    advance,
     arrange,
     begin,
     diagram,
@@ -25,6 +23,7 @@ from modelyard.core.rollout import (
     pause,
     resume,
 )
+from modelyard.core.signals import Sight, advance, signal
 
 STEPS = (Step(share=0.1, min_s=30), Step(share=0.5, min_s=60))
 CALM = Sight(ready=1, tests_passed=True)
@@ -105,20 +104,20 @@ def test_the_version_before_stands_by_while_it_bakes() -> None:
 
 def test_a_gateway_that_has_not_acknowledged_is_waited_for_and_named() -> None:
     switching = _until(_begun(), Phase.SWITCHING)
-    waiting = advance(switching, Sight(ready=1, unacknowledged=("g-1",)), 10_000)
+    happened, told = signal(switching, Sight(ready=1, unacknowledged=("g-1",)), 10_000)
 
-    assert waiting.phase is Phase.SWITCHING
-    assert "g-1" in waiting.waits_for
+    assert happened is None
+    assert "g-1" in told
 
 
 def test_a_step_without_requests_holds_and_never_passes() -> None:
     stepping = _until(_begun("canary", steps=STEPS), Phase.STEPPING)
     silent = Sight(ready=1, hold="100 more requests of the candidate are needed")
-    later = advance(stepping, silent, stepping.entered_at + 3600)
+    happened, told = signal(stepping, silent, stepping.entered_at + 3600)
 
-    assert later.phase is Phase.STEPPING
-    assert "100 more requests" in later.waits_for
-    overdue = advance(later, silent, stepping.entered_at + 86_400)
+    assert happened is None
+    assert "100 more requests" in told
+    overdue = advance(stepping, silent, stepping.entered_at + 86_400)
     assert overdue.phase is Phase.UNDOING
     assert "100 more requests" in overdue.reason
 
@@ -155,7 +154,7 @@ def test_a_pause_does_not_count_and_trouble_ends_it() -> None:
     paused = pause(stepping, start + 10)
 
     assert advance(paused, CALM, start + 1000).phase is Phase.STEPPING
-    assert "resume" in advance(paused, CALM, start + 1000).waits_for
+    assert "resume" in signal(paused, CALM, start + 1000)[1]
     assert advance(paused, Sight(ready=1, alarm="worse"), start + 11).phase is Phase.UNDOING
     resumed = resume(paused, start + 1000)
     assert advance(resumed, CALM, start + 1019).step == 0

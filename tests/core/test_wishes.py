@@ -16,7 +16,7 @@ def spec(version: int = 1, **changes: object) -> SlotSpec:
 @pytest.fixture
 def live() -> Deployment:
     first = deployed(None, "chat", spec(), now=5.0)
-    return msgspec.structs.replace(first, live="blue", incoming=None)
+    return msgspec.structs.replace(first, live="blue", rollout=None)
 
 
 def test_the_first_version_comes_into_blue() -> None:
@@ -50,7 +50,7 @@ def test_other_arguments_are_another_worker(live: Deployment) -> None:
 
 def test_a_second_move_is_refused_and_named(live: Deployment) -> None:
     moving = deployed(live, "chat", spec(2), now=6.0)
-    with pytest.raises(Conflict, match=r"moving to yardling:2 \(generation 2\)"):
+    with pytest.raises(Conflict, match="moving to yardling:2: rollout chat-2 is launching"):
         deployed(moving, "chat", spec(3), now=7.0)
 
 

@@ -134,8 +134,8 @@ class LauncherContract:
         launched = await self.start(launcher, "--exit", "1")
         exit_ = await until(lambda: launcher.exited(launched))
         assert exit_.code == 1
-        assert await launcher.logs(launched, 1) == ["last line"]
-        assert await launcher.logs(launched, 9) == ["first line", "last line"]
+        assert await launcher.logs(launched.labels.replica, 1) == ["last line"]
+        assert await launcher.logs(launched.labels.replica, 9) == ["first line", "last line"]
         assert await launcher.running() == []
 
     async def test_a_new_controller_finds_and_stops_it(

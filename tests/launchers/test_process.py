@@ -44,7 +44,7 @@ class TestProcessLauncher(LauncherContract):
     async def test_what_a_worker_started_ends_with_it(self, launcher: Launcher) -> None:
         launched = await self.start(launcher, "--child")
         await self.listening(launched)
-        child = Identity.of(int((await launcher.logs(launched, 9))[0].split()[1]))
+        child = Identity.of(int((await launcher.logs(launched.labels.replica, 9))[0].split()[1]))
         assert child is not None
         assert child.is_alive()
         await launcher.stop(launched, 20.0)
@@ -53,7 +53,7 @@ class TestProcessLauncher(LauncherContract):
     async def test_what_a_crashed_worker_left_behind_is_ended_too(self, launcher: Launcher) -> None:
         launched = await self.start(launcher, "--child")
         await self.listening(launched)
-        child = Identity.of(int((await launcher.logs(launched, 9))[0].split()[1]))
+        child = Identity.of(int((await launcher.logs(launched.labels.replica, 9))[0].split()[1]))
         os.kill(pid_of(launched), signal.SIGKILL)
         await until(lambda: launcher.exited(launched))
         assert child is not None
@@ -126,7 +126,7 @@ class TestProcessLauncher(LauncherContract):
         log.write_bytes(b"x" * (LOG_CAP_BYTES + 1))
         launched = await self.start(launcher, "--exit", "1")
         await until(lambda: launcher.exited(launched))
-        assert await launcher.logs(launched, 9) == ["first line", "last line"]
+        assert await launcher.logs(launched.labels.replica, 9) == ["first line", "last line"]
         assert log.with_suffix(".log.1").stat().st_size == LOG_CAP_BYTES + 1
 
     async def test_a_folder_that_can_not_be_written_is_named(self, tmp_path: Path) -> None:

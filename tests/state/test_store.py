@@ -12,12 +12,14 @@ from modelyard.core.errors import Conflict, StorageError
 from modelyard.core.keys import KeyRevoked
 from modelyard.core.records import RequestRecord
 from modelyard.core.replicas import ReplicaState
+from modelyard.core.rollout import Phase, Plan, Signal, begin, move
 from modelyard.core.routes import empty_snapshot
 from modelyard.state.store import Store, open_sqlite
 from modelyard.state.tables import SCHEMA_HEAD, metadata
 
 SPEC = SlotSpec(model="yardling", version=1, digest="sha256:1", engine="fake")
-DEPLOYMENT = Deployment(name="chat", blue=SPEC, incoming="blue", created_at=1.0)
+ROLLOUT = begin("chat-1", Plan(), candidate="blue", before=None, now=1.0)
+DEPLOYMENT = Deployment(name="chat", blue=SPEC, created_at=1.0).with_rollout(ROLLOUT)
 REPLICA = Replica(
     id="chat-blue-1",
     deployment="chat",
@@ -116,10 +118,31 @@ def test_the_journal_counts_and_is_read_in_pieces(store: Store) -> None:
     assert read[0].details == {"pid": 2, "ok": True, "url": None}
 
 
+def test_a_rollout_is_written_with_its_deployment_and_outlives_it(store: Store) -> None:
+    store.deployments.change("chat", lambda _: DEPLOYMENT)
+    moved = DEPLOYMENT.with_rollout(move(ROLLOUT, Signal.READY, "", 2.0))
+    store.deployments.change("chat", lambda _: moved)
+    store.deployments.change("chat", lambda _: None)
+
+    [known] = store.rollouts.list("chat", 10)
+    assert store.rollouts.get("chat-1") == known
+    assert (known.version, known.version_before) == ("yardling:1", "")
+    assert known.rollout.phase is Phase.TESTING
+    assert store.rollouts.list("other", 10) == []
+    assert store.rollouts.get("chat-2") is None
+
+
+def test_records_since_a_time_are_found_in_their_order(store: Store) -> None:
+    named = [msgspec.structs.replace(record(number), model="chat") for number in (3, 1, 2)]
+    store.records.add([*named, record(4)])
+    found = store.records.since("chat", record(2).received_at)
+    assert [each.request_id for each in found] == ["q2", "q3"]
+
+
 def test_a_record_is_counted_once(store: Store) -> None:
-    assert store.records.add([record(1), record(2), record(2)]) == 2
-    assert store.records.add([record(2), record(3)]) == 1
-    assert store.records.add([]) == 0
+    assert store.records.add([record(1), record(2), record(2)]) == (record(1), record(2))
+    assert store.records.add([record(2), record(3)]) == (record(3),)
+    assert store.records.add([]) == ()
     assert [r.request_id for r in store.records.newest(10)] == ["q3", "q2", "q1"]
 
 
@@ -144,9 +167,9 @@ def test_what_keys_used_is_summed_once(store: Store) -> None:
 
     batch = [used(1), used(2, cache="hit"), used(3, outcome="failed", completion_tokens=None),
              used(4, key_id=None, tenant=None), used(5, received_at=86_400.0 * 20_001)]  # fmt: skip
-    assert store.records.add(batch) == 5
-    assert store.records.add(batch) == 0  # sent again: not counted again
-    assert store.records.add([used(6)]) == 1
+    assert len(store.records.add(batch)) == 5
+    assert store.records.add(batch) == ()  # sent again: not counted again
+    assert len(store.records.add([used(6)])) == 1
 
     rows = store.usage.since(20_000, tenant="t")
     assert [(row.day, row.requests) for row in rows] == [(20_000, 4), (20_001, 1)]

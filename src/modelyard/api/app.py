@@ -5,7 +5,16 @@ import hmac
 from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from modelyard.api import deployments, errors, events, keys, models, requests, status
+from modelyard.api import (
+    deployments,
+    errors,
+    events,
+    keys,
+    models,
+    requests,
+    rollouts,
+    status,
+)
 from modelyard.api.parts import ApiParts
 from modelyard.core.errors import Unauthenticated
 
@@ -14,7 +23,7 @@ def create_app(parts: ApiParts) -> FastAPI:
     """All routes of `api/messages.py`."""
     app = FastAPI(title="Modelyard", openapi_url=None, docs_url=None, redoc_url=None)
     errors.install(app)
-    for noun in (status, deployments, models, keys, requests, events):
+    for noun in (status, deployments, rollouts, models, keys, requests, events):
         app.include_router(noun.router(parts))
     app.add_middleware(_AdminToken, token=parts.token)
     return app

@@ -1,16 +1,37 @@
 """Deployments: asked for, looked at, taken away. The reconcile loop does the rest."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated, Literal
 
-from modelyard.api.messages import DefaultModel, DeploymentList, DeploymentView, DeployRequest
+from fastapi import APIRouter, Query, Response
+
+from modelyard.api.messages import (
+    DefaultModel,
+    DeploymentList,
+    DeploymentView,
+    DeployRequest,
+    LogList,
+    LogView,
+    PlanView,
+)
 from modelyard.api.parts import ApiParts
+from modelyard.api.plans import plan_view
 from modelyard.api.views import deployment_view
 from modelyard.core.deployments import Deployment, Event, SlotSpec
-from modelyard.core.errors import IntegrityError, NotFound
+from modelyard.core.errors import IntegrityError, InvalidConfig, InvalidRequest, NotFound
+from modelyard.core.plans import read_plan
 from modelyard.core.reconcile import members
 from modelyard.core.refs import check_name
 from modelyard.core.restarts import RestartRule, failures_in_a_row
-from modelyard.core.wishes import deployed, undeployed
+from modelyard.core.rollout import Plan
+from modelyard.core.wishes import (
+    aborted,
+    deployed,
+    paused,
+    promoted,
+    resumed,
+    rolled_back,
+    undeployed,
+)
 
 
 def router(parts: ApiParts) -> APIRouter:
@@ -29,6 +50,10 @@ def router(parts: ApiParts) -> APIRouter:
             response.status_code = 200
         return view
 
+    @routes.post("/deployments/plan")
+    def plan(request: DeployRequest) -> PlanView:
+        return wishes.planned(request)
+
     @routes.get("/deployments/{name}")
     def show(name: str) -> DeploymentView:
         return wishes.view(wishes.find(name))
@@ -37,11 +62,22 @@ def router(parts: ApiParts) -> APIRouter:
     def undeploy(name: str) -> DeploymentView:
         return wishes.undeploy(name)
 
+    @routes.post("/deployments/{name}/{verb}", status_code=202)
+    def steer(name: str, verb: Verb) -> DeploymentView:
+        return wishes.steer(name, verb)
+
+    @routes.get("/deployments/{name}/logs")
+    def logs(name: str, lines: Annotated[int, Query(ge=1, le=10_000)] = 100) -> LogList:
+        return wishes.logs(name, lines)
+
     @routes.put("/default-model", status_code=204)
     def set_default(wish: DefaultModel) -> None:
         wishes.set_default(wish.name)
 
     return routes
+
+
+Verb = Literal["promote", "pause", "resume", "abort", "rollback"]
 
 
 class _Wishes:
@@ -55,13 +91,18 @@ class _Wishes:
         replicas = self._store.replicas.all()
         default = self._store.meta.default_model()
         return tuple(
-            deployment_view(deployment, replicas, default)
+            deployment_view(deployment, replicas, default, waits_for=self._waits_for(deployment))
             for deployment in self._store.deployments.all()
         )
 
+    def _waits_for(self, deployment: Deployment) -> str:
+        rollout = deployment.rollout
+        return "" if rollout is None else self._parts.runtime.waits_for(rollout.id)
+
     def view(self, deployment: Deployment, note: str = "") -> DeploymentView:
         replicas = self._store.replicas.all()
-        return deployment_view(deployment, replicas, self._store.meta.default_model(), note)
+        default = self._store.meta.default_model()
+        return deployment_view(deployment, replicas, default, note, self._waits_for(deployment))
 
     def find(self, name: str) -> Deployment:
         deployment = self._store.deployments.get(name)
@@ -71,15 +112,13 @@ class _Wishes:
 
     def deploy(self, request: DeployRequest) -> tuple[DeploymentView, bool]:
         """The deployment as it is now, and whether anything was asked that was not there."""
-        name = check_name(request.as_name) if request.as_name else None
-        spec = self._spec(request)
-        name = name or spec.model
+        name, spec, plan = self._wish(request)
         now = self._parts.clock()
         before: list[Deployment | None] = []
 
         def step(present: Deployment | None) -> Deployment:
             before.append(present)
-            return deployed(present, name, spec, now=now, broken=broken)
+            return deployed(present, name, spec, now=now, plan=plan, broken=broken)
 
         broken = self._is_broken(name)
         after = self._store.deployments.change(name, step)
@@ -115,6 +154,76 @@ class _Wishes:
         self._tell("default_model.set", name)
         self._parts.wake()
 
+    def planned(self, request: DeployRequest) -> PlanView:
+        """What `deploy` would do, refused for the same reasons; nothing is changed."""
+        name, spec, plan = self._wish(request)
+        present = self._store.deployments.get(name)
+        after = deployed(present, name, spec, now=self._parts.clock(), plan=plan)
+        live = None if present is None or present.live is None else present.slot(present.live)
+        return plan_view(after, spec, live, plan)
+
+    def steer(self, name: str, verb: Verb) -> DeploymentView:
+        """Go on, stay, or go back."""
+        self.find(name)
+        now, actor = self._parts.clock(), "admin"
+
+        def step(present: Deployment | None) -> Deployment | None:
+            if present is None:
+                return None
+            match verb:
+                case "promote":
+                    return promoted(present, now, actor)
+                case "pause":
+                    return paused(present, now)
+                case "resume":
+                    return resumed(present, now)
+                case "abort":
+                    return aborted(present, now, actor)
+                case "rollback":
+                    return rolled_back(present, now, actor, self._plan_back(present))
+
+        after = self._store.deployments.change(name, step)
+        if after is None:
+            raise self._unknown(name)
+        self._tell(f"rollout.{verb}", name)
+        self._parts.wake()
+        return self.view(after)
+
+    def logs(self, name: str, lines: int) -> LogList:
+        """The last lines that its workers wrote, the youngest worker first."""
+        self.find(name)
+        said = self._parts.runtime.logs(name, lines)
+        own = [r for r in self._store.replicas.all() if r.id in said]
+        return LogList(
+            logs=tuple(
+                LogView(
+                    replica=replica.id,
+                    version=replica.version,
+                    state=replica.state,
+                    lines=tuple(said[replica.id]),
+                )
+                for replica in sorted(own, key=lambda replica: -replica.created_at)
+            )
+        )
+
+    def _plan_back(self, present: Deployment) -> Plan:
+        """What the version before is asked before it is live again."""
+        other = present.slot("green" if present.live == "blue" else "blue")
+        return read_plan({}, "" if other is None else _known_as(other))
+
+    def _wish(self, request: DeployRequest) -> tuple[str, SlotSpec, Plan]:
+        """Public name, what should run there, and how it becomes live; whatever can be refused
+        before anything starts is refused here."""
+        name = check_name(request.as_name) if request.as_name else None
+        spec = self._spec(request)
+        try:
+            plan = read_plan(request.plan or {}, _known_as(spec))
+            for test in plan.smoke:
+                self._parts.check_schema(test)
+        except InvalidConfig as error:
+            raise InvalidRequest(error.message, next_step=error.next_step, param="plan") from None
+        return name or spec.model, spec, plan
+
     def _spec(self, request: DeployRequest) -> SlotSpec:
         version = self._parts.registry.get(request.ref)
         if version.quarantined:
@@ -122,6 +231,7 @@ class _Wishes:
                 f"{version.name}:{version.version} is quarantined: {version.quarantined}",
                 next_step="register its files again from a good copy, and deploy that version",
             )
+        self._parts.refuse(version)
         return SlotSpec(
             model=version.name,
             version=version.version,
@@ -156,3 +266,8 @@ class _Wishes:
             next_step="deploy a registered version with: modelyard deploy NAME:VERSION",
             param="name",
         )
+
+
+def _known_as(spec: SlotSpec) -> str:
+    """The model whose answers are known; the fake engine gives its own, whatever it is to run."""
+    return "" if spec.engine == "fake" else spec.model

@@ -1,10 +1,16 @@
-"""What the management API says and is told.
+"""What the management API says and is told: one file, so that the whole of it can be seen.
 
     GET    /api/status                      → Status
     GET    /api/deployments                 → {"deployments": [DeploymentView]}
     POST   /api/deployments                 DeployRequest → 202 DeploymentView
     GET    /api/deployments/{name}          → DeploymentView
     DELETE /api/deployments/{name}          → 202 DeploymentView
+    POST   /api/deployments/plan            DeployRequest → PlanView; nothing is started
+    POST   /api/deployments/{name}/promote | pause | resume | abort | rollback
+                                            → 202 DeploymentView
+    GET    /api/deployments/{name}/logs?lines=N → {"logs": [LogView]}
+    GET    /api/rollouts?deployment=NAME&limit=N → {"rollouts": [RolloutView]}, the newest first
+    GET    /api/rollouts/{id}               → RolloutView
     PUT    /api/default-model               {"name": …} → 204
     GET    /api/models?name=&limit=N&after=NAME:3  → ModelPage
     GET    /api/models/{ref}                → ModelDetails
@@ -37,6 +43,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from modelyard.core.deployments import DeploymentState
 from modelyard.core.facts import Format
 from modelyard.core.replicas import ReplicaState
+from modelyard.core.rollout import Phase
 
 Slot = Literal["blue", "green"]
 
@@ -64,6 +71,106 @@ class DeployRequest(_Strict):
     extra_args: tuple[str, ...] = ()
     default: bool = False
     """Serve the simple API's `default` from now on."""
+    plan: dict[str, Any] | None = None
+    """How it becomes live (docs/deployments.md); None: blue-green, with smoke tests."""
+
+
+class RolloutBrief(_Strict):
+    """Where a deployment's move is."""
+
+    id: str
+    version: str
+    """`NAME:3`."""
+    strategy: str
+    phase: Phase
+    step: int
+    """From 0."""
+    steps: int
+    share: float
+    """Of the requests, what the candidate gets while it is not live."""
+    paused: bool
+    reason: str
+    """Why it goes, or went, back."""
+    waits_for: str
+    """For people; empty when it is over."""
+
+
+class EntryView(_Strict):
+    """One line of a rollout's history."""
+
+    at: float
+    phase: Phase
+    step: int
+    why: str
+
+
+class SmokeView(_Strict):
+    """How a smoke test ended."""
+
+    test: str
+    passed: bool
+    told: str
+    answer: str
+    ttft_s: float | None
+
+
+class RolloutView(_Strict):
+    """One rollout, as it stands or ended."""
+
+    id: str
+    deployment: str
+    version: str
+    version_before: str
+    """Empty: nothing was live."""
+    phase: Phase
+    step: int
+    started_at: float
+    entered_at: float
+    paused: bool
+    reason: str
+    waits_for: str
+    history: tuple[EntryView, ...]
+    smoke: tuple[SmokeView, ...]
+    finding: dict[str, Any] | None
+    """What the comparison showed last (`core/canary.py`)."""
+    plan: dict[str, Any]
+
+
+class RolloutList(_Strict):
+    rollouts: tuple[RolloutView, ...]
+
+
+class PlanView(_Strict):
+    """What `deploy` would do."""
+
+    deployment: str
+    version: str
+    digest: str
+    version_before: str
+    """Empty: nothing is live."""
+    engine: str
+    replicas: int
+    replicas_at_peak: int
+    """Replicas of both versions that run at once."""
+    accelerators_at_peak: int
+    steps: tuple[str, ...]
+    """What happens, in order, a line each."""
+    gates: tuple[str, ...]
+    """What must hold, a line each."""
+    plan: dict[str, Any]
+
+
+class LogView(_Strict):
+    """The last lines that one worker wrote."""
+
+    replica: str
+    version: int
+    state: ReplicaState
+    lines: tuple[str, ...]
+
+
+class LogList(_Strict):
+    logs: tuple[LogView, ...]
 
 
 class ReplicaView(_Strict):
@@ -103,6 +210,8 @@ class DeploymentView(_Strict):
     default: bool
     message: str
     created_at: float
+    rollout: RolloutBrief | None = None
+    """The move that is under way, or was the last."""
 
 
 class GatewayView(_Strict):

@@ -1,12 +1,15 @@
 """What the management API stands on; the composition root hands it in."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from modelyard.core.facts import ModelFacts
 from modelyard.core.gateways import GatewayFacts
+from modelyard.core.rollout import Rollout
+from modelyard.core.smoke import SmokeTest
 from modelyard.registry.registry import Registry
+from modelyard.registry.versions import ModelVersion
 from modelyard.state.store import Store
 
 
@@ -21,6 +24,15 @@ class Runtime(Protocol):
 
     def routes_version(self) -> int:
         """Version of the newest snapshot."""
+
+    def waits_for(self, rollout_id: str) -> str:
+        """What a rollout that is under way waits for, for people; empty when nobody knows."""
+
+    def told(self, rollout: Rollout) -> Rollout:
+        """The rollout with what tests and comparisons have shown so far."""
+
+    def logs(self, deployment: str, lines: int) -> Mapping[str, Sequence[str]]:
+        """The last lines of its workers, by replica id. May be called from any thread."""
 
     def explanation(self, request_id: str) -> Mapping[str, Any] | None:
         """What a gateway remembers of a request: its record and decisions. May be called from any
@@ -50,6 +62,10 @@ class ApiParts:
     registry: Registry
     choose_engine: Callable[[ModelFacts, str | None], str]
     """Name of the engine for a model; raises Unsupported, or NotFound for an unknown name."""
+    check_schema: Callable[[SmokeTest], None]
+    """Raises InvalidConfig when a smoke test's JSON schema is none."""
+    refuse: Callable[[ModelVersion], None]
+    """Raises Untrusted when the trust policy lets nobody start a version."""
     runtime: Runtime
     wake: Callable[[], None]
     """Lets the reconcile loop look at once; may be called from any thread."""

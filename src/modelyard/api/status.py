@@ -28,7 +28,14 @@ def router(parts: ApiParts) -> APIRouter:
                 routes_version=parts.runtime.routes_version(),
             ),
             deployments=tuple(
-                deployment_view(deployment, replicas, default)
+                deployment_view(
+                    deployment,
+                    replicas,
+                    default,
+                    waits_for=parts.runtime.waits_for(deployment.rollout.id)
+                    if deployment.rollout
+                    else "",
+                )
                 for deployment in parts.store.deployments.all()
             ),
             replicas=tuple(

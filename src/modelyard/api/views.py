@@ -2,15 +2,29 @@
 
 from collections.abc import Mapping, Sequence
 
-from modelyard.api.messages import DeploymentView, ReplicaView
+import msgspec
+
+from modelyard.api.messages import (
+    DeploymentView,
+    EntryView,
+    ReplicaView,
+    RolloutBrief,
+    RolloutView,
+    SmokeView,
+)
 from modelyard.core.deployments import Deployment, DeploymentState, Replica
 from modelyard.core.reconcile import members, ready_count, state_of, wanted_count
 from modelyard.core.restarts import RestartRule, failures_in_a_row
 from modelyard.core.routes import Slot
+from modelyard.state.rollouts import KnownRollout
 
 
 def deployment_view(
-    deployment: Deployment, replicas: Sequence[Replica], default: str | None, note: str = ""
+    deployment: Deployment,
+    replicas: Sequence[Replica],
+    default: str | None,
+    note: str = "",
+    waits_for: str = "",
 ) -> DeploymentView:
     """The slot shown is the live one, else the incoming one, else the one that failed."""
     own = [replica for replica in replicas if replica.deployment == deployment.name]
@@ -37,6 +51,51 @@ def deployment_view(
         default=deployment.name == default,
         message=message,
         created_at=deployment.created_at,
+        rollout=_brief(deployment, waits_for),
+    )
+
+
+def rollout_view(known: KnownRollout, waits_for: str) -> RolloutView:
+    """One rollout with its history."""
+    rollout = known.rollout
+    return RolloutView(
+        id=rollout.id,
+        deployment=known.deployment,
+        version=known.version,
+        version_before=known.version_before,
+        phase=rollout.phase,
+        step=rollout.step,
+        started_at=rollout.started_at,
+        entered_at=rollout.entered_at,
+        paused=rollout.paused_at is not None,
+        reason=rollout.reason,
+        waits_for="" if rollout.over else waits_for,
+        history=tuple(
+            EntryView(at=entry.at, phase=entry.phase, step=entry.step, why=entry.why)
+            for entry in rollout.history
+        ),
+        smoke=tuple(SmokeView(**msgspec.to_builtins(result)) for result in rollout.smoke),
+        finding=None if rollout.finding is None else msgspec.to_builtins(rollout.finding),
+        plan=msgspec.to_builtins(rollout.plan),
+    )
+
+
+def _brief(deployment: Deployment, waits_for: str) -> RolloutBrief | None:
+    rollout = deployment.rollout
+    if rollout is None:
+        return None
+    spec = deployment.slot(rollout.candidate)
+    return RolloutBrief(
+        id=rollout.id,
+        version="" if spec is None else f"{spec.model}:{spec.version}",
+        strategy=rollout.plan.strategy,
+        phase=rollout.phase,
+        step=rollout.step,
+        steps=len(rollout.plan.steps),
+        share=deployment.arranged.share,
+        paused=rollout.paused_at is not None,
+        reason=rollout.reason,
+        waits_for="" if rollout.over else waits_for,
     )
 
 

@@ -30,6 +30,16 @@ COMMANDS: dict[str, Entry] = {
         _MODELS,
     ),
     "deploy": Entry("modelyard.cli.deploy:deploy", "Serve a version under a public name.", _SERVE),
+    "rollouts": Entry(
+        "modelyard.cli.rollouts:app", "See how versions became live, or why not.", _SERVE
+    ),
+    "promote": Entry("modelyard.cli.steering:promote", "End a canary or a bake now.", _SERVE),
+    "pause": Entry("modelyard.cli.steering:pause", "Hold a rollout where it is.", _SERVE),
+    "resume": Entry("modelyard.cli.steering:resume", "Let a rollout go on.", _SERVE),
+    "abort": Entry("modelyard.cli.steering:abort", "Give a rollout up.", _SERVE),
+    "rollback": Entry("modelyard.cli.steering:rollback", "Serve the version before.", _SERVE),
+    "undeploy": Entry("modelyard.cli.steering:undeploy", "Serve a model no more.", _SERVE),
+    "logs": Entry("modelyard.cli.steering:logs", "Show what workers wrote last.", _SERVE),
     "status": Entry("modelyard.cli.status:status", "Show what runs.", _SERVE),
     "gateway": Entry(
         "modelyard.cli.gateway:app",

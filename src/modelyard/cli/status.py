@@ -4,6 +4,7 @@ import time
 from typing import Any
 
 from modelyard.api.messages import Status
+from modelyard.cli.narrating import told
 from modelyard.cli.options import HomeOption, JsonOption, hint, resolve_home
 from modelyard.cli.output import age, print_json, short_digest, stdout_console
 from modelyard.client import Client
@@ -40,6 +41,9 @@ def _print(now: Status, home: Home) -> None:
         console.print()
         console.print(_replicas(now))
     for deployment in now.deployments:
+        rollout = deployment.rollout
+        if rollout is not None and rollout.waits_for:
+            print(f"\n{told(deployment)}\n  {hint(f'rollouts show {rollout.id}', home)}")
         if deployment.message:
             print(f"\n{deployment.name}: {deployment.message}")
 

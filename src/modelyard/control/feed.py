@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import hmac
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -16,6 +16,7 @@ from modelyard.control.gateways import Gateways
 from modelyard.control.ledger import Ledger
 from modelyard.control.snapshots import Publisher
 from modelyard.core.errors import InvalidRequest, Unauthenticated
+from modelyard.core.records import RequestRecord
 from modelyard.state.store import Store
 from modelyard.wire.feed import FeedUpdate, GatewayReport, RecordBatch, RecordReceipt
 
@@ -34,6 +35,8 @@ class FeedParts:
     ledger: Ledger
     publisher: Publisher
     gateways: Gateways
+    hear: Callable[[Sequence[RequestRecord]], None]
+    """Told of the records that were not known before."""
     wake: Callable[[], None]
 
 
@@ -112,7 +115,9 @@ class Feed:
         batch = _body(await request.body(), RecordBatch)
         # Not through the ledger's writer: a large batch must not hold up the reconcile loop.
         accepted = await asyncio.to_thread(self._parts.store.records.add, batch.records)
-        return _json(RecordReceipt(accepted=accepted, duplicates=len(batch.records) - accepted))
+        self._parts.hear(accepted)
+        known = len(batch.records) - len(accepted)
+        return _json(RecordReceipt(accepted=len(accepted), duplicates=known))
 
 
 def _number(request: Request, name: str, kind: Callable[[str], _T]) -> _T:

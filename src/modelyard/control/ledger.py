@@ -88,6 +88,10 @@ class Ledger:
         event = Event(at=self._clock(), kind=kind, subject=subject, actor=actor, message=message)
         self._later(self._store.events.append, event)
 
+    def poke(self) -> None:
+        """Something happened that the loop should look at."""
+        self._on_change()
+
     def close(self) -> None:
         """Wait for the writes that are queued."""
         self._writer.shutdown(wait=True)

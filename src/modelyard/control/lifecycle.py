@@ -172,7 +172,7 @@ class Life:
         reason = error.message
         if self._launched is not None:
             await self._launcher.stop(self._launched, _STOP_GRACE_S)
-            lines = await self._launcher.logs(self._launched, _LOG_LINES)
+            lines = await self._launcher.logs(self._id, _LOG_LINES)
             if lines:
                 reason += "; its last lines:\n" + "\n".join(f"  {line}" for line in lines)
         if error.next_step:

@@ -14,7 +14,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -29,6 +29,7 @@ from modelyard.api.parts import About, ApiParts
 from modelyard.control.catalogue import CatalogueWatch
 from modelyard.control.feed import Feed, FeedParts
 from modelyard.control.gateways import Gateways
+from modelyard.control.judging import Judge
 from modelyard.control.ledger import Ledger
 from modelyard.control.lifecycle import LifeParts
 from modelyard.control.listening import check_loopback, listen, url_of
@@ -36,21 +37,26 @@ from modelyard.control.probing import Prober
 from modelyard.control.reconciler import Reconciler, ReconcilerParts
 from modelyard.control.runfiles import RunRecord, own_start, remove_own_record, write_record
 from modelyard.control.secrets import prepare_home, read_token
+from modelyard.control.smoke import SmokeTester, check_schema
 from modelyard.control.snapshots import Publisher
 from modelyard.control.weights import RegistryWeights
 from modelyard.core.errors import Conflict, ModelyardError
 from modelyard.core.gateways import GatewayFacts
 from modelyard.core.home import Home
 from modelyard.core.reconcile import Rules
+from modelyard.core.rollout import Rollout
+from modelyard.core.trust import refuse_untrusted
 from modelyard.engines.catalogue import ENGINES, choose_engine
 from modelyard.forms.forms import Forms
 from modelyard.launchers.process import ProcessLauncher
 from modelyard.registry.keys import read_public_keys
 from modelyard.registry.registry import Registry
+from modelyard.registry.versions import ModelVersion
 from modelyard.settings import RegistrySettings, load_settings
 from modelyard.state.store import Store, open_sqlite
 
 log = logging.getLogger(__name__)
+_LOGS_S = 10.0
 _ASK_S = 2.0
 
 
@@ -108,20 +114,23 @@ class _Controller:
         ledger = Ledger(self._store, time.time, changed.set)
         publisher = Publisher(self._store, ledger, self._epoch, time.time)
         gateways = Gateways(self._epoch, time.time)
-        feed = Feed(
-            FeedParts(
-                token=read_token(self._home.gateway_token),
-                epoch=self._epoch,
-                store=self._store,
-                ledger=ledger,
-                publisher=publisher,
-                gateways=gateways,
-                wake=changed.set,
-            )
-        )
+        gateway_token = read_token(self._home.gateway_token)
         registry = Registry(self._home, tracking_uri=self._settings.tracking_uri)
         trust = self._settings.trust
         async with httpx.AsyncClient(trust_env=False) as http:
+            judge = Judge(SmokeTester(http, gateway_token), self._store.records, ledger)
+            feed = Feed(
+                FeedParts(
+                    token=gateway_token,
+                    epoch=self._epoch,
+                    store=self._store,
+                    ledger=ledger,
+                    publisher=publisher,
+                    gateways=gateways,
+                    hear=judge.hear,
+                    wake=changed.set,
+                )
+            )
             weights = RegistryWeights(
                 registry,
                 Forms(registry),
@@ -145,6 +154,7 @@ class _Controller:
                     weights=weights,
                     engines=ENGINES,
                     life=life,
+                    judge=judge,
                     wake=changed,
                     rules=Rules(),
                 )
@@ -155,8 +165,10 @@ class _Controller:
                     about=self._about(),
                     store=self._store,
                     registry=registry,
+                    check_schema=check_schema,
+                    refuse=lambda version: self._refuse(registry, version),
                     choose_engine=lambda facts, wanted: choose_engine(facts, wanted).name,
-                    runtime=_Runtime(gateways, publisher, read_token(self._home.gateway_token)),
+                    runtime=_Runtime(gateways, publisher, gateway_token, reconciler, judge, loop),
                     wake=lambda: _wake(loop, changed),
                     announce_keys=lambda: _call(loop, publisher.release),
                     clock=time.time,
@@ -214,6 +226,13 @@ class _Controller:
             epoch=self._epoch,
         )
 
+    def _refuse(self, registry: Registry, version: ModelVersion) -> None:
+        """Refuse what the trust policy lets nobody start, before anything is started."""
+        trust = self._settings.trust
+        if trust.require_signed:
+            keys = trust.keys_of(self._home)
+            refuse_untrusted(str(version), registry.trust(str(version), keys, require_signed=True))
+
     def _about(self) -> About:
         return About(
             url=self._url,
@@ -228,7 +247,18 @@ class _Controller:
 class _Runtime:
     """What the API asks of the controller's memory. Called from threads: it only reads."""
 
-    def __init__(self, gateways: Gateways, publisher: Publisher, gateway_token: str) -> None:
+    def __init__(
+        self,
+        gateways: Gateways,
+        publisher: Publisher,
+        gateway_token: str,
+        reconciler: Reconciler,
+        judge: Judge,
+        loop: asyncio.AbstractEventLoop,
+    ) -> None:
+        self._loop = loop
+        self._reconciler = reconciler
+        self._judge = judge
         self._gateways = gateways
         self._publisher = publisher
         self._headers = {"authorization": f"Bearer {gateway_token}"}
@@ -241,6 +271,16 @@ class _Runtime:
 
     def routes_version(self) -> int:
         return self._publisher.current.version
+
+    def waits_for(self, rollout_id: str) -> str:
+        return self._reconciler.waits.get(rollout_id, "")
+
+    def logs(self, deployment: str, lines: int) -> Mapping[str, Sequence[str]]:
+        asked = self._reconciler.logs(deployment, lines)
+        return asyncio.run_coroutine_threadsafe(asked, self._loop).result(_LOGS_S)
+
+    def told(self, rollout: Rollout) -> Rollout:
+        return self._judge.told(rollout)
 
     def explanation(self, request_id: str) -> Mapping[str, Any] | None:
         for gateway in self._gateways.living():

@@ -7,9 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
-import msgspec
-
 from modelyard.control.gateways import Gateways
+from modelyard.control.judging import Judge
 from modelyard.control.ledger import Ledger
 from modelyard.control.lifecycle import Life, LifeParts
 from modelyard.control.snapshots import Publisher
@@ -18,21 +17,22 @@ from modelyard.core.deployments import Deployment, Replica, SlotSpec
 from modelyard.core.errors import ModelyardError
 from modelyard.core.publishing import Serving, default_model, model_routes
 from modelyard.core.reconcile import (
-    AbortIncoming,
     Action,
+    Advance,
     Drain,
     ForgetReplicas,
     Launch,
     Remove,
     Rules,
     Stop,
-    Switch,
     World,
     decide,
+    rollout_sight,
     wanted_slots,
 )
 from modelyard.core.replicas import ALIVE, ReplicaState
-from modelyard.core.routes import Slot
+from modelyard.core.rollout import SWITCHED, Phase
+from modelyard.core.signals import signal
 from modelyard.engines.engine import Engine
 from modelyard.launchers.launcher import Launched
 from modelyard.state.store import Store
@@ -53,6 +53,7 @@ class ReconcilerParts:
     weights: Weights
     engines: Mapping[str, Engine]
     life: LifeParts
+    judge: Judge
     wake: asyncio.Event
     rules: Rules
 
@@ -66,6 +67,8 @@ class Reconciler:
         self._serving: dict[tuple[str, str, int | None], Serving] = {}
         self._held: frozenset[tuple[str, SlotSpec]] | None = None
         self._listening_since = parts.ledger.now()
+        self.waits: dict[str, str] = {}
+        """What each rollout under way waits for, for people; by rollout id."""
 
     async def run(self) -> None:
         """Adopt what runs, then reconcile until cancelled; the workers stay as they are."""
@@ -88,6 +91,15 @@ class Reconciler:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def logs(self, deployment: str, lines: int) -> dict[str, list[str]]:
+        """The last lines of a deployment's workers, by replica id."""
+        launchers = self._parts.life.launchers
+        return {
+            replica.id: await launchers[replica.launcher].logs(replica.id, lines)
+            for replica in self._parts.ledger.all()
+            if replica.deployment == deployment and replica.launcher in launchers
+        }
 
     async def _adopt(self) -> None:
         """Match the workers that run with the replicas in the state (promise D9)."""
@@ -134,12 +146,29 @@ class Reconciler:
         parts = self._parts
         deployments = tuple(await parts.ledger.write(parts.store.deployments.all))
         await self._hold(deployments)
-        actions = decide(self._world(deployments), parts.ledger.now(), parts.rules)
+        await parts.judge.look(
+            deployments, parts.ledger.all(), parts.gateways.living(), self._takes_chat
+        )
+        world = self._world(deployments)
+        actions = decide(world, parts.ledger.now(), parts.rules)
+        self._note_waits(world)
         for action in actions:
             await self._apply(action)
         if actions:
             deployments = tuple(await parts.ledger.write(parts.store.deployments.all))
         await self._publish(deployments)
+
+    def _note_waits(self, world: World) -> None:
+        now, waits = self._parts.ledger.now(), {}
+        for deployment in world.deployments:
+            own = [r for r in world.replicas if r.deployment == deployment.name]
+            sight = rollout_sight(world, deployment, own, now, self._parts.rules)
+            if sight is not None and deployment.rollout is not None:
+                waits[deployment.rollout.id] = signal(deployment.rollout, sight, now)[1]
+        self.waits = waits
+
+    def _takes_chat(self, spec: SlotSpec) -> bool:
+        return self._serving_of(spec).chat_template
 
     async def _hold(self, deployments: tuple[Deployment, ...]) -> None:
         """Tell the registry what is used, before it is. A disk that refuses stops nothing that
@@ -186,6 +215,13 @@ class Reconciler:
                 for slot in model.slots
                 for replica in slot.replicas
             ),
+            routed_live={
+                model.deployment: slot.slot
+                for model in snapshot.models
+                for slot in model.slots
+                if slot.weight == 1.0
+            },
+            judged=parts.judge.judged,
         )
 
     async def _apply(self, action: Action) -> None:
@@ -198,14 +234,8 @@ class Reconciler:
                     self._parts.wake.set()
             case Stop():
                 self._end(action)
-            case Switch():
-                await ledger.write(store.deployments.change, action.deployment, _switched(action))
-                ledger.tell("deployment.live", action.deployment, f"slot {action.slot}")
-                self._parts.wake.set()
-            case AbortIncoming():
-                await ledger.write(store.deployments.change, action.deployment, _aborted(action))
-                ledger.tell("deployment.failed", action.deployment, action.reason)
-                self._parts.wake.set()
+            case Advance():
+                await self._advance(action)
             case Remove():
                 await ledger.write(store.deployments.change, action.deployment, _gone)
                 ledger.tell("deployment.removed", action.deployment)
@@ -214,6 +244,28 @@ class Reconciler:
                 ledger.forget(action.replicas)
             case _:
                 assert_never(action)
+
+    async def _advance(self, action: Advance) -> None:
+        """Journal a rollout's move with the routes it asks for, in one transaction."""
+        moved = []
+        after = self._parts.judge.told(action.next)
+
+        def step(present: Deployment | None) -> Deployment | None:
+            if present is None or present.removed or present.rollout != action.seen:
+                return present  # somebody said otherwise meanwhile
+            moved.append(present)
+            return present.with_rollout(after)
+
+        ledger = self._parts.ledger
+        await ledger.write(self._parts.store.deployments.change, action.deployment, step)
+        self._parts.wake.set()
+        if not moved:
+            return
+        ledger.tell(f"rollout.{after.phase}", action.deployment, after.history[-1].why)
+        if action.seen.phase not in SWITCHED and after.phase is Phase.SWITCHING:
+            ledger.tell("deployment.live", action.deployment, f"slot {after.candidate}")
+        if after.phase is Phase.UNDOING:
+            ledger.tell("deployment.failed", action.deployment, after.reason)
 
     async def _launch(self, action: Launch) -> None:
         now = self._parts.ledger.now()
@@ -247,7 +299,9 @@ class Reconciler:
             self._parts.ledger.move(action.replica, ReplicaState.STOPPED)
             return
         if action.in_flight:
-            log.warning("%s is stopped with %d in flight", action.replica, action.in_flight)
+            self._parts.ledger.tell(
+                "replica.cut", action.replica, f"{action.in_flight} requests were in flight"
+            )
         entry[0].end()
 
     async def _publish(self, deployments: tuple[Deployment, ...]) -> None:
@@ -299,31 +353,6 @@ def _spec_of(replica: Replica) -> SlotSpec:
 
 def _serving_key(spec: SlotSpec) -> tuple[str, str, int | None]:
     return spec.digest, spec.engine, spec.context_length
-
-
-class _Change:
-    """A change of one deployment, made only if the slot still holds what was looked at."""
-
-    def __init__(self, slot: Slot, generation: int, **changes: object) -> None:
-        self._slot = slot
-        self._generation = generation
-        self._changes = changes
-
-    def __call__(self, deployment: Deployment | None) -> Deployment | None:
-        if deployment is None or deployment.incoming != self._slot:
-            return deployment
-        spec = deployment.slot(self._slot)
-        if spec is None or spec.generation != self._generation:
-            return deployment
-        return msgspec.structs.replace(deployment, **self._changes)
-
-
-def _switched(action: Switch) -> _Change:
-    return _Change(action.slot, action.generation, live=action.slot, incoming=None, message="")
-
-
-def _aborted(action: AbortIncoming) -> _Change:
-    return _Change(action.slot, action.generation, incoming=None, message=action.reason)
 
 
 def _gone(deployment: Deployment | None) -> Deployment | None:

@@ -8,9 +8,10 @@ answer is then how many more are needed.
 """
 
 from collections.abc import Callable
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 
 import msgspec
+from msgspec import Meta
 
 from modelyard.core.evidence import Signs, TwoProportions, mean
 from modelyard.core.routes import Share
@@ -29,7 +30,7 @@ _KEPT = 400
 """Baseline values that the tail's threshold is read from."""
 
 
-class Tolerances(msgspec.Struct, frozen=True, kw_only=True):
+class Tolerances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much worse a candidate may be without anybody's minding."""
 
     slower: float = 0.1
@@ -40,12 +41,12 @@ class Tolerances(msgspec.Struct, frozen=True, kw_only=True):
     """Of quality scores, absolute."""
 
 
-class CanaryRules(msgspec.Struct, frozen=True, kw_only=True):
+class CanaryRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What is asked of a candidate before it gets a larger share."""
 
     alpha: Share = 0.05
     """Chance of rejecting a candidate that is equal to the baseline, over the whole canary."""
-    min_requests: int = 100
+    min_requests: Annotated[int, Meta(ge=1)] = 100
     """Requests that each side must have finished before anything passes."""
     watch: tuple[Watched, ...] = ("errors", "truncations", "ttft", "itl", "length")
     tolerances: Tolerances = Tolerances()

@@ -5,6 +5,7 @@ from enum import StrEnum
 import msgspec
 
 from modelyard.core.replicas import ReplicaState
+from modelyard.core.rollout import BEFORE_SWITCH, Arrangement, Rollout, arrange
 from modelyard.core.routes import Policy, Slot
 
 NEXT_STEP_MARK = "next: "
@@ -54,8 +55,8 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     green: SlotSpec | None = None
     live: Slot | None = None
     """The slot that serves."""
-    incoming: Slot | None = None
-    """The slot being brought up; it goes live when all its replicas are ready."""
+    rollout: Rollout | None = None
+    """The move that is under way, or was the last."""
     removed: bool = False
     policy: Policy = Policy()
     created_at: float
@@ -68,6 +69,28 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     def slot(self, slot: Slot) -> SlotSpec | None:
         """What should run in `slot`."""
         return self.blue if slot == "blue" else self.green
+
+    @property
+    def incoming(self) -> Slot | None:
+        """The slot that is on its way to be live."""
+        rollout = self.rollout
+        return rollout.candidate if rollout is not None and rollout.phase in BEFORE_SWITCH else None
+
+    @property
+    def arranged(self) -> Arrangement:
+        """What should run, and who gets which requests."""
+        if self.removed:
+            return Arrangement(live=None, runs=())
+        if self.rollout is not None:
+            return arrange(self.rollout)
+        return Arrangement(live=self.live, runs=() if self.live is None else (self.live,))
+
+    def with_rollout(self, rollout: Rollout) -> "Deployment":
+        """The same with its move so far."""
+        message = rollout.reason if rollout.reason else self.message
+        return msgspec.structs.replace(
+            self, rollout=rollout, live=arrange(rollout).live, message=message
+        )
 
 
 class Replica(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,9 +5,17 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from modelyard.core.deployments import Deployment, Replica, SlotSpec
-from modelyard.core.reconcile import members, wanted_slots
+from modelyard.core.reconcile import members
 from modelyard.core.replicas import ReplicaState
-from modelyard.core.routes import ModelRoute, Operation, ReplicaRoute, Slot, SlotRoute, Tokenizer
+from modelyard.core.routes import (
+    ModelRoute,
+    Operation,
+    ReplicaRoute,
+    ShadowRoute,
+    Slot,
+    SlotRoute,
+    Tokenizer,
+)
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
@@ -29,7 +37,7 @@ def model_routes(
     return tuple(
         _model_route(deployment, replicas, serving_of)
         for deployment in sorted(deployments, key=lambda deployment: deployment.name)
-        if wanted_slots(deployment)
+        if deployment.arranged.runs or deployment.arranged.holds
     )
 
 
@@ -46,17 +54,25 @@ def _model_route(
     replicas: Sequence[Replica],
     serving_of: Callable[[SlotSpec], Serving],
 ) -> ModelRoute:
+    arranged = deployment.arranged
+    rollout = deployment.rollout
+    shown = arranged.runs if arranged.live in arranged.runs else (arranged.live, *arranged.runs)
     slots = tuple(
         _slot_route(deployment, slot, spec, replicas, serving_of(spec))
-        for slot in wanted_slots(deployment)
-        if (spec := deployment.slot(slot)) is not None
+        for slot in shown
+        if slot is not None and (spec := deployment.slot(slot)) is not None
     )
+    shadow = None
+    if arranged.shadow and rollout is not None:
+        shadow = ShadowRoute(slot=rollout.candidate, sample=arranged.shadow)
     return ModelRoute(
         name=deployment.name,
         deployment=deployment.name,
         created_at=int(deployment.created_at),
         slots=slots,
         policy=deployment.policy,
+        shadow=shadow,
+        holds=arranged.holds,
     )
 
 
@@ -67,25 +83,22 @@ def _slot_route(
     replicas: Sequence[Replica],
     serving: Serving,
 ) -> SlotRoute:
-    is_live = slot == deployment.live
-    ready = (
-        sorted(
-            (
-                replica
-                for replica in members(deployment, slot, list(replicas))
-                if replica.deployment == deployment.name and replica.state is ReplicaState.READY
-            ),
-            key=lambda replica: replica.id,
-        )
-        if is_live
-        else []
+    ready = sorted(
+        (
+            replica
+            for replica in members(deployment, slot, list(replicas))
+            if replica.deployment == deployment.name
+            and replica.state is ReplicaState.READY
+            and slot in deployment.arranged.runs
+        ),
+        key=lambda replica: replica.id,
     )
     return SlotRoute(
         slot=slot,
         model=spec.model,
         version=spec.version,
         digest=spec.digest,
-        weight=1.0 if is_live else 0.0,
+        weight=_weight(deployment, slot),
         operations=serving.operations,
         context_length=spec.context_length or serving.context_length,
         chat_template=serving.chat_template,
@@ -93,3 +106,12 @@ def _slot_route(
         tokenizer=serving.tokenizer,
         replicas=tuple(ReplicaRoute(id=replica.id, url=replica.url) for replica in ready),
     )
+
+
+def _weight(deployment: Deployment, slot: Slot) -> float:
+    """The slot's share of the requests."""
+    arranged = deployment.arranged
+    if slot == arranged.live:
+        return 1.0 - arranged.share
+    rollout = deployment.rollout
+    return arranged.share if rollout is not None and slot == rollout.candidate else 0.0

@@ -4,18 +4,20 @@
 names the steps that are safe now; what must wait is simply not named yet.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import assert_never
 
 import msgspec
 
 from modelyard.core.deployments import Deployment, DeploymentState, Replica, SlotSpec
 from modelyard.core.gateways import GatewayFacts
-from modelyard.core.replicas import ReplicaState
-from modelyard.core.restarts import Failures, RestartRule, failures_in_a_row, wait_s
+from modelyard.core.replicas import ALIVE, ReplicaState
+from modelyard.core.restarts import RestartRule, failures_in_a_row, wait_s
+from modelyard.core.rollout import Rollout
 from modelyard.core.routes import Slot
+from modelyard.core.sights import Judged, Routed, sight_of
+from modelyard.core.signals import Sight, advance
 
-SLOTS: tuple[Slot, Slot] = ("blue", "green")
 SERVING = frozenset(
     {ReplicaState.STARTING, ReplicaState.WARMING, ReplicaState.READY, ReplicaState.UNHEALTHY}
 )
@@ -45,6 +47,10 @@ class World(msgspec.Struct, frozen=True, kw_only=True):
     """Version of the published snapshot."""
     routed: frozenset[str] = frozenset()
     """Replicas in the published snapshot."""
+    routed_live: Mapping[str, Slot] = {}
+    """Deployment → the slot that the published snapshot sends its requests to."""
+    judged: Mapping[str, Judged] = {}
+    """By rollout id."""
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,22 +76,12 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True):
     """Requests that this cuts."""
 
 
-class Switch(msgspec.Struct, frozen=True, kw_only=True):
-    """Make the incoming slot live."""
+class Advance(msgspec.Struct, frozen=True, kw_only=True):
+    """Move a rollout on, if it still is what was looked at."""
 
     deployment: str
-    slot: Slot
-    generation: int
-    """Of the slot's spec that was looked at; if another is there by now, nothing happens."""
-
-
-class AbortIncoming(msgspec.Struct, frozen=True, kw_only=True):
-    """Give the incoming slot up; what is live stays."""
-
-    deployment: str
-    slot: Slot
-    generation: int
-    reason: str
+    seen: Rollout
+    next: Rollout
 
 
 class Remove(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,7 +96,7 @@ class ForgetReplicas(msgspec.Struct, frozen=True, kw_only=True):
     replicas: tuple[str, ...]
 
 
-Action = Launch | Drain | Stop | Switch | AbortIncoming | Remove | ForgetReplicas
+Action = Launch | Drain | Stop | Advance | Remove | ForgetReplicas
 
 
 def decide(world: World, now: float, rules: Rules | None = None) -> list[Action]:
@@ -112,7 +108,11 @@ def decide(world: World, now: float, rules: Rules | None = None) -> list[Action]
     actions: list[Action] = []
     for deployment in world.deployments:
         replicas = by_deployment.pop(deployment.name)
-        actions += _deployment_steps(deployment, replicas, now, rules)
+        moved = _advanced(world, deployment, replicas, now, rules)
+        if moved is not None:
+            actions.append(moved)  # what it asks for is named when it is in force
+        else:
+            actions += _deployment_steps(deployment, replicas, now, rules)
         actions += _stops(world, replicas, deployment.policy.timeouts.total_s, now, rules)
         actions += _forgotten(deployment, replicas, rules)
     for orphans in by_deployment.values():
@@ -124,9 +124,7 @@ def decide(world: World, now: float, rules: Rules | None = None) -> list[Action]
 
 def wanted_slots(deployment: Deployment) -> tuple[Slot, ...]:
     """Slots whose replicas should run."""
-    if deployment.removed:
-        return ()
-    return tuple(slot for slot in SLOTS if slot in (deployment.live, deployment.incoming))
+    return deployment.arranged.runs
 
 
 def members(deployment: Deployment, slot: Slot, replicas: list[Replica]) -> list[Replica]:
@@ -144,6 +142,8 @@ def state_of(deployment: Deployment, replicas: list[Replica]) -> DeploymentState
     if deployment.live is None:
         failed = deployment.incoming is None
         return DeploymentState.FAILED if failed else DeploymentState.STARTING
+    if deployment.arranged.holds:
+        return DeploymentState.MOVING
     if ready_count(deployment, deployment.live, replicas) < wanted_count(
         deployment, deployment.live
     ):
@@ -163,6 +163,35 @@ def ready_count(deployment: Deployment, slot: Slot, replicas: list[Replica]) -> 
     return sum(replica.state is ReplicaState.READY for replica in of_slot)
 
 
+def rollout_sight(
+    world: World, deployment: Deployment, replicas: list[Replica], now: float, rules: Rules
+) -> Sight | None:
+    """What is seen of the deployment's rollout; None when none is under way."""
+    rollout = deployment.rollout
+    if rollout is None or rollout.over or deployment.removed:
+        return None
+    routed = Routed(
+        version=world.routes_version,
+        live=world.routed_live,
+        gateways=tuple(_living(world, now, rules)),
+        heard=now - world.listening_since > rules.gateway_dead_after_s,
+    )
+    judged = world.judged.get(rollout.id, Judged())
+    return sight_of(deployment, rollout, replicas, routed, judged, rules.restart)
+
+
+def _advanced(
+    world: World, deployment: Deployment, replicas: list[Replica], now: float, rules: Rules
+) -> Advance | None:
+    sight = rollout_sight(world, deployment, replicas, now, rules)
+    if sight is None or deployment.rollout is None:
+        return None
+    after = advance(deployment.rollout, sight, now)
+    if after == deployment.rollout:
+        return None
+    return Advance(deployment=deployment.name, seen=deployment.rollout, next=after)
+
+
 def _deployment_steps(
     deployment: Deployment, replicas: list[Replica], now: float, rules: Rules
 ) -> Iterator[Action]:
@@ -174,12 +203,9 @@ def _deployment_steps(
         of_slot = members(deployment, slot, replicas)
         serving = sorted((r for r in of_slot if r.state in SERVING), key=_worth_keeping)
         kept |= {replica.id for replica in serving[: spec.replicas]}
+        if _must_wait(deployment, spec, replicas):
+            continue
         failures = failures_in_a_row(of_slot, rules.restart)
-        if slot == deployment.incoming:
-            outcome = _incoming_outcome(deployment, slot, spec, serving, failures, rules)
-            if outcome is not None:
-                yield outcome
-                continue
         missing = spec.replicas - len(serving)
         due = failures.last_at + wait_s(failures.in_a_row, rules.restart)
         if missing > 0 and not failures.fatal and (failures.in_a_row == 0 or now >= due):
@@ -190,27 +216,11 @@ def _deployment_steps(
         yield Remove(deployment=deployment.name)
 
 
-def _incoming_outcome(
-    deployment: Deployment,
-    slot: Slot,
-    spec: SlotSpec,
-    serving: list[Replica],
-    failures: Failures,
-    rules: Rules,
-) -> Action | None:
-    """Switch when all are ready, give up after too many failures, else None: go on."""
-    ready = sum(replica.state is ReplicaState.READY for replica in serving)
-    if ready >= spec.replicas:
-        return Switch(deployment=deployment.name, slot=slot, generation=spec.generation)
-    if failures.fatal or failures.in_a_row >= rules.restart.bring_up_failures:
-        tries = "" if failures.fatal else f" {failures.in_a_row} times in a row"
-        return AbortIncoming(
-            deployment=deployment.name,
-            slot=slot,
-            generation=spec.generation,
-            reason=f"{spec.model}:{spec.version} did not start{tries}: {failures.last_error}",
-        )
-    return None
+def _must_wait(deployment: Deployment, spec: SlotSpec, replicas: list[Replica]) -> bool:
+    """Whether another version still holds the only accelerator."""
+    rollout = deployment.rollout
+    exclusive = rollout is not None and rollout.exclusive
+    return exclusive and any(r.state in ALIVE and r.generation != spec.generation for r in replicas)
 
 
 def _drains(replicas: list[Replica], kept: set[str], now: float, rules: Rules) -> Iterator[Action]:
@@ -235,12 +245,16 @@ def _stops(
     for replica in replicas:
         if replica.state is not ReplicaState.DRAINING:
             continue
-        living = [g for g in world.gateways if now - g.reported_at <= rules.gateway_dead_after_s]
+        living = _living(world, now, rules)
         in_flight = sum(gateway.in_flight.get(replica.id, 0) for gateway in living)
         if now - replica.changed_at >= budget_s:
             yield Stop(replica=replica.id, in_flight=in_flight)
         elif replica.ready_at is None or _is_drained(world, replica, living, now, rules):
             yield Stop(replica=replica.id)
+
+
+def _living(world: World, now: float, rules: Rules) -> list[GatewayFacts]:
+    return [g for g in world.gateways if now - g.reported_at <= rules.gateway_dead_after_s]
 
 
 def _is_drained(

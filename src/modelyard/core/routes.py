@@ -186,6 +186,9 @@ class ModelRoute(msgspec.Struct, frozen=True, kw_only=True):
     shadow: ShadowRoute | None = None
     draining_budget_s: float | None = None
     """Time that a leaving replica's streams get; None: the policy's total timeout."""
+    holds: bool = False
+    """Requests that no replica takes are kept in line, whatever the policy says: one version makes
+    room for another."""
 
 
 class RouteSnapshot(msgspec.Struct, frozen=True, kw_only=True):

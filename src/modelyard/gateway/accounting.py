@@ -13,7 +13,6 @@ from modelyard.gateway.cache import AnswerCache
 from modelyard.gateway.calls import Call
 from modelyard.gateway.estimates import Estimates
 from modelyard.gateway.explanations import Explanations
-from modelyard.gateway.placing import Place
 from modelyard.gateway.routes import RouteTable
 from modelyard.gateway.spool import RecordSink
 from modelyard.gateway.waiting import WaitingRoom
@@ -36,7 +35,7 @@ class Accounting:
         estimates: Estimates,
         explanations: Explanations,
         cache: AnswerCache,
-        room: WaitingRoom[Place],
+        room: WaitingRoom,
     ) -> None:
         self._gateway = gateway
         self._books = books

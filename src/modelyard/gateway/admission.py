@@ -14,7 +14,8 @@ from modelyard.core.errors import (
 )
 from modelyard.core.keys import KeyPut
 from modelyard.core.limits import OF_TOKENS
-from modelyard.core.routes import ModelRoute, Operation
+from modelyard.core.pinning import SLOT_HEADER
+from modelyard.core.routes import ModelRoute, Operation, Slot
 from modelyard.gateway.calls import PATHS, Call, trace_parent
 from modelyard.gateway.estimates import Estimates
 from modelyard.gateway.keys import KeyTable
@@ -173,7 +174,7 @@ class Admission:
         route, view = call.route, call.view
         if route is None or view is None or call.operation is None:
             raise ValueError("the call was not admitted")
-        bounds = self._keys.ring.bounds(call.key, route.name)
+        bounds = () if call.pinned else self._keys.ring.bounds(call.key, route.name)
         call.limits = tuple(dict.fromkeys(bound.shown for bound in bounds))
         counts_tokens = any(bound.kind in OF_TOKENS for bound in bounds)
         cap = route.policy.max_completion_tokens
@@ -198,6 +199,7 @@ class Admission:
         """Who it is, and what else its head says."""
         call.key = self._keys.who(request)
         headers = request.headers
+        call.pinned = _pinned(headers.get(SLOT_HEADER.encode(), b""))
         call.trace_parent = trace_parent(headers.get(b"traceparent", b""))
         call.cache_control = headers.get(b"cache-control", b"").lower()
         call.opted_in = headers.get(b"x-modelyard-cache", b"") == b"allow"
@@ -232,6 +234,19 @@ class Admission:
     def _known(self, key: KeyPut | None) -> str:
         names = ", ".join(route.name for route in self.allowed(key))
         return f"models: {names or 'none'}"
+
+
+def _pinned(named: bytes) -> Slot | None:
+    """The slot in the controller's header; raises InvalidRequest when there is none such."""
+    match named:
+        case b"":
+            return None
+        case b"blue":
+            return "blue"
+        case b"green":
+            return "green"
+        case _:
+            raise InvalidRequest(f"there is no slot {named[:20]!r}", next_step="blue or green")
 
 
 def _may_ask(key: KeyPut | None, model: str) -> bool:

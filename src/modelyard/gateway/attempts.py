@@ -78,6 +78,10 @@ class Attempts:
                     raise _told(error) from None
             await asyncio.sleep(delay)
 
+    async def until_served(self, call: Call, route: ModelRoute) -> None:
+        """Wait, where the policy says so, until a slot has a replica; raises NoReplica."""
+        await self._placer.until_served(call, route)
+
     def _retry_delay(
         self, call: Call, route: ModelRoute, error: UpstreamError, tried: set[str]
     ) -> float | None:

@@ -7,7 +7,7 @@ import msgspec
 
 from modelyard.core.keys import KeyPut, Priority
 from modelyard.core.records import Attempt, AttemptOutcome, CacheResult
-from modelyard.core.routes import ModelRoute, Operation, SlotRoute
+from modelyard.core.routes import ModelRoute, Operation, Slot, SlotRoute
 from modelyard.gateway.limits import Reservation
 from modelyard.gateway.routes import LiveReplica
 from modelyard.wire.http import Header
@@ -61,6 +61,7 @@ class Call:
         "operation",
         "opted_in",
         "overflow",
+        "pinned",
         "queue_s",
         "received",
         "received_at",
@@ -100,6 +101,8 @@ class Call:
         """Who asks; None where no key is needed."""
         self.session = ""
         """What the client says that the request belongs to."""
+        self.pinned: Slot | None = None
+        """The slot that the controller asks, whatever the shares are."""
         self.cache_control = b""
         self.opted_in = False
         """The client lets its answer be kept and reused."""
@@ -155,7 +158,7 @@ class Call:
         """A call for the same request that gathers what is asked for several of them."""
         other = Call(self.request_id, self.received_at)
         for name in ("received", "operation", "route", "model", "body", "stream", "trace_parent",
-                     "view", "key", "session", "slot", "trail"):  # fmt: skip
+                     "view", "key", "session", "slot", "trail", "pinned"):  # fmt: skip
             setattr(other, name, getattr(self, name))
         return other
 

@@ -66,7 +66,7 @@ class Dispatcher:
         if route is None:
             raise ValueError("the call was not admitted")
         first: ModelyardError | None = None
-        for name in (route.name, *route.policy.fallbacks):
+        for name in (route.name, *(() if call.pinned else route.policy.fallbacks)):
             if first is not None and not self._admission.enter_fallback(call, name):
                 continue
             try:
@@ -86,16 +86,25 @@ class Dispatcher:
                 raise NoReplica(f"the model {name!r} was taken away", retry_after_s=1.0)
             call.route = route
             slot = self._slot(call, route)
+            if slot is None:
+                await self._attempts.until_served(call, route)
+                continue
             try:
                 await self._fitter.fit(call, route, slot)
                 return await self._of_slot(call, route, slot, client)
             except Moved:
                 continue
 
-    def _slot(self, call: Call, route: ModelRoute) -> SlotRoute:
-        slot = choose_slot(route, draw=self._draws.random(), sticky=call.sticky)
+    def _slot(self, call: Call, route: ModelRoute) -> SlotRoute | None:
+        """The slot that takes the call; None when none has a replica, and one may be waited for."""
+        if call.pinned:
+            slot = next((s for s in route.slots if s.slot == call.pinned and s.replicas), None)
+            if slot is None:
+                raise no_replica(route)
+        else:
+            slot = choose_slot(route, draw=self._draws.random(), sticky=call.sticky)
         if slot is None:
-            raise no_replica(route)
+            return None
         if call.operation not in slot.operations:
             raise Unsupported(
                 f"{call.operation} is not done by the engine behind {route.name!r}",
@@ -136,7 +145,7 @@ class Dispatcher:
     def _cache_key(self, call: Call, route: ModelRoute, slot: SlotRoute) -> bytes | None:
         """The request's key; None when it may not be answered from the cache, nor kept."""
         caching, operation = route.policy.caching, call.operation
-        if caching.mode == "off" or operation is None:
+        if caching.mode == "off" or operation is None or call.pinned:
             call.cache = "off"
             return None
         call.cache = "bypass"

@@ -1,16 +1,18 @@
 """The keys in force, kept on disk for the next start; whom a request comes from."""
 
+import hmac
 import logging
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import msgspec
 
-from modelyard.core.errors import InvalidConfig, Unauthenticated
+from modelyard.core.errors import Forbidden, InvalidConfig, Unauthenticated
 from modelyard.core.keyring import Gap, Keyring
 from modelyard.core.keys import KeyLogEntry, KeyPut
+from modelyard.core.pinning import PINNED_BY, SLOT_HEADER
 from modelyard.gateway.request import Request
 
 log = logging.getLogger(__name__)
@@ -28,9 +30,10 @@ class Kept(msgspec.Struct, frozen=True, kw_only=True):
 class KeyTable:
     """Applies the log of changes; knows a key by its secret."""
 
-    def __init__(self, file: Path | None) -> None:
-        """`file`: where the keys are kept; None: nowhere."""
+    def __init__(self, file: Path | None, token: Callable[[], str]) -> None:
+        """`file`: where the keys are kept; None: nowhere. `token`: what the controller shows."""
         self._file = file
+        self._token = token
         self.ring = Keyring()
         self.epoch = ""
 
@@ -89,6 +92,8 @@ class KeyTable:
 
     def who(self, request: Request) -> KeyPut | None:
         """The key that a request shows; None where none is needed. Raises Unauthenticated."""
+        if SLOT_HEADER.encode() in request.headers:
+            return self._controller(request)
         if not self.ring.required:
             return None
         secret = _shown(request)
@@ -103,6 +108,15 @@ class KeyTable:
                 next_step="make another with: modelyard keys create",
             )
         return key
+
+    def _controller(self, request: Request) -> KeyPut:
+        """Whoever names a slot must be the controller: others would get around the shares."""
+        token = self._token().encode()
+        if not token or not hmac.compare_digest(_shown(request), token):
+            raise Forbidden(
+                f"the header {SLOT_HEADER} is the controller's", next_step="leave it out"
+            )
+        return KeyPut(seq=0, at=0.0, key_id=PINNED_BY, secret_sha256="", tenant=PINNED_BY)
 
 
 def _shown(request: Request) -> bytes:

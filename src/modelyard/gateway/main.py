@@ -98,7 +98,9 @@ class Service:
         draws = random.Random()  # noqa: S311 - spreads load, guards nothing
         self.standing = Standing()
         self._routes = routes = RouteTable()
-        self._keys = keys = KeyTable(None if file is not None else folder / "keys.json")
+        self._keys = keys = KeyTable(
+            None if file is not None else folder / "keys.json", self._token
+        )
         self._counters = Counters(folder / "counters")
         self._clock = SteadyClock()
         estimates = Estimates()

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from modelyard.core.affinity import PrefixIndex, prefix_keys
 from modelyard.core.errors import ModelyardError, NoReplica
 from modelyard.core.health import State, outliers
-from modelyard.core.routes import ModelRoute, Policy, SlotRoute
+from modelyard.core.routes import ModelRoute, Policy, Queueing, SlotRoute
 from modelyard.core.routing import Load, choose
 from modelyard.gateway.calls import Call
 from modelyard.gateway.routes import LiveReplica, RouteTable
 from modelyard.gateway.waiting import WaitingRoom
 
 _MOMENT_S = 0.02
+HELD_AT_MOST = 1000
+"""Requests that are kept in line while one version makes room for another."""
 _SHOWN = 16
 """Replicas that `explain` is told of at most."""
 Place = tuple[LiveReplica, str]
@@ -31,7 +33,7 @@ class Placer:
         self._routes = routes
         self._draws = draws
         self._prefixes = PrefixIndex()
-        self.room: WaitingRoom[Place] = WaitingRoom()
+        self.room = WaitingRoom()
         routes.on_change = self.room.poke_all
         routes.on_free = self.room.poke
 
@@ -41,9 +43,12 @@ class Placer:
         Raises NoReplica (503 with Retry-After), Moved.
         """
         keys = self._prefix_keys(call, route, slot)
-        passes = self.room.passes(route.name, call.priority)
-        found = self._look(call, route, slot, tried, keys) if passes else None
         queueing = route.policy.queueing
+        # Without a queue, whoever is in line waits for a slot and not for this place; and the
+        # controller asks a slot of its own.
+        passes = queueing.max_waiting == 0 or bool(call.pinned)
+        passes = passes or self.room.passes(route.name, call.priority)
+        found = self._look(call, route, slot, tried, keys) if passes else None
         if found is None and queueing.max_waiting > 0 and not tried:
             begun = time.monotonic()
             try:
@@ -63,6 +68,35 @@ class Placer:
             self._prefixes.note(keys, found[0].route.id)
         return found
 
+    async def until_served(self, call: Call, route: ModelRoute) -> None:
+        """Wait until some slot of the model has a replica, or the model is gone.
+
+        Raises NoReplica where requests are not kept in line, or none came in time.
+        """
+        queueing = route.policy.queueing
+        if route.holds:
+            room = max(queueing.max_waiting, HELD_AT_MOST)
+            total_s = route.policy.timeouts.total_s
+            queueing = Queueing(max_waiting=room, deadline_s=total_s)
+        if queueing.max_waiting == 0:
+            raise no_replica(route)
+        begun = time.monotonic()
+        try:
+            await self.room.wait(
+                route.name,
+                call.priority,
+                queueing,
+                lambda: self._is_served(route.name) or None,
+                back_in_s=lambda: 0.0,
+                full=lambda why: no_replica(route, why),
+            )
+        finally:
+            call.queue_s += time.monotonic() - begun
+
+    def _is_served(self, model: str) -> bool:
+        route = self._routes.model(model)
+        return route is None or any(slot.weight > 0 and slot.replicas for slot in route.slots)
+
     def take_out_outliers(self, slot: SlotRoute, policy: Policy) -> None:
         """Open the breakers of replicas that fail far more often than the others of the slot."""
         now = time.monotonic()
@@ -78,7 +112,7 @@ class Placer:
         current = self._routes.model(route.name)
         if current is not route:
             same = [] if current is None else [s for s in current.slots if s.digest == slot.digest]
-            if not same or same[0].weight <= 0:
+            if not same or (same[0].weight <= 0 and not call.pinned):
                 raise Moved
             slot = same[0]
         return self._look(call, route, slot, set(), keys)
@@ -149,10 +183,10 @@ class Placer:
         )
 
 
-def no_replica(route: ModelRoute) -> NoReplica:
+def no_replica(route: ModelRoute, why: str = "") -> NoReplica:
     """The error for a model that nothing serves at the moment."""
     return NoReplica(
-        f"no replica of {route.name!r} is ready",
+        f"no replica of {route.name!r} is ready{f': {why}' if why else ''}",
         next_step="try again; `modelyard status` shows what is starting",
         retry_after_s=1.0,
     )

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 from modelyard.core.errors import ModelyardError
 from modelyard.core.keys import Priority
@@ -26,7 +26,7 @@ class _Waiter:
             self.future.set_result(None)
 
 
-class WaitingRoom(Generic[Place]):
+class WaitingRoom:
     """Lines by public model name; nobody overtakes but by priority."""
 
     def __init__(self) -> None:

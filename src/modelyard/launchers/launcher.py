@@ -90,5 +90,5 @@ class Launcher(Protocol):
     async def stop(self, launched: Launched, grace_s: float) -> Exit:
         """SIGTERM, wait at most `grace_s`, SIGKILL, wait until it is gone."""
 
-    async def logs(self, launched: Launched, lines: int) -> list[str]:
-        """The last lines that it wrote."""
+    async def logs(self, replica: str, lines: int) -> list[str]:
+        """The last lines that a worker wrote, after its end too; none when nothing is known."""

@@ -151,9 +151,9 @@ class ProcessLauncher:
         await asyncio.gather(*(self.stop(launched, grace_s) for launched in running))
         return len(running)
 
-    async def logs(self, launched: Launched, lines: int) -> list[str]:
-        """The last lines that it wrote."""
-        return await asyncio.to_thread(_tail, self._log(launched.labels.replica), lines)
+    async def logs(self, replica: str, lines: int) -> list[str]:
+        """The last lines that a worker wrote, after its end too; none when nothing is known."""
+        return await asyncio.to_thread(_tail, self._log(replica), lines)
 
     def _free_port(self, host: str) -> int:
         while True:

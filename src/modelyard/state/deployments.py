@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from modelyard.core.deployments import Deployment
 from modelyard.state.database import Database
+from modelyard.state.rollouts import KnownRollout, put_rollout
 from modelyard.state.tables import deployments as table
 
 
@@ -45,7 +46,27 @@ class Deployments:
                 connection.execute(
                     sa.insert(table).values(name=name, created_at=after.created_at, body=body)
                 )
+                known = _known(after)
+                if known is not None and (before is None or before.rollout != after.rollout):
+                    put_rollout(connection, known)
             return after
+
+
+def _known(deployment: Deployment) -> KnownRollout | None:
+    """The rollout, with the names of the versions that it is about."""
+    rollout = deployment.rollout
+    if rollout is None:
+        return None
+    names = [
+        "" if spec is None else f"{spec.model}:{spec.version}"
+        for spec in (
+            deployment.slot(rollout.candidate),
+            None if rollout.before is None else deployment.slot(rollout.before),
+        )
+    ]
+    return KnownRollout(
+        deployment=deployment.name, version=names[0], version_before=names[1], rollout=rollout
+    )
 
 
 def _get(connection: sa.Connection, name: str) -> Deployment | None:

@@ -20,8 +20,8 @@ class Records:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def add(self, batch: Sequence[RequestRecord]) -> int:
-        """Store those not seen before and return how many they were."""
+    def add(self, batch: Sequence[RequestRecord]) -> tuple[RequestRecord, ...]:
+        """Store those not seen before and return them."""
         by_id = {record.request_id: record for record in batch}
         ids = list(by_id)
         with self._database.transaction() as connection:
@@ -35,7 +35,17 @@ class Records:
             if by_id:
                 connection.execute(sa.insert(table), [_row(record) for record in by_id.values()])
                 add_usage(connection, summed(by_id.values()))
-        return len(by_id)
+        return tuple(by_id.values())
+
+    def since(self, deployment: str, received_at: float) -> list[RequestRecord]:
+        """What a deployment was asked from a time on (Unix seconds), in the order received."""
+        with self._database.reading() as connection:
+            rows = connection.execute(
+                sa.select(table.c.body)
+                .where(table.c.model == deployment, table.c.received_at >= received_at)
+                .order_by(table.c.received_at)
+            ).scalars()
+            return [msgspec.json.decode(body, type=RequestRecord) for body in rows]
 
     def find(self, request_id: str) -> RequestRecord | None:
         """The record of a request."""

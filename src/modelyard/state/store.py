@@ -10,6 +10,7 @@ from modelyard.state.keylog import KeyLog
 from modelyard.state.meta import Meta
 from modelyard.state.records import Records
 from modelyard.state.replicas import Replicas
+from modelyard.state.rollouts import Rollouts
 from modelyard.state.snapshots import Snapshots
 from modelyard.state.usage import UsageTable
 
@@ -27,6 +28,7 @@ class Store:
             raise
         self.meta = Meta(self._database)
         self.deployments = Deployments(self._database)
+        self.rollouts = Rollouts(self._database)
         self.replicas = Replicas(self._database)
         self.events = Journal(self._database)
         self.snapshots = Snapshots(self._database)

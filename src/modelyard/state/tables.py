@@ -6,7 +6,7 @@ default in older rows) beside the columns that queries need.
 
 import sqlalchemy as sa
 
-SCHEMA_HEAD = "0002"
+SCHEMA_HEAD = "0003"
 """Revision of the newest migration; a test holds it to the scripts."""
 
 metadata = sa.MetaData()
@@ -23,6 +23,14 @@ deployments = sa.Table(
     metadata,
     sa.Column("name", sa.String(128), primary_key=True),
     sa.Column("created_at", sa.Float, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)
+rollouts = sa.Table(
+    "rollouts",
+    metadata,
+    sa.Column("id", sa.String(160), primary_key=True),
+    sa.Column("deployment", sa.String(128), nullable=False, index=True),
+    sa.Column("started_at", sa.Float, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
 )
 replicas = sa.Table(

@@ -1,0 +1,50 @@
+"""What a request's record shows of the version that answered it."""
+
+from modelyard.core.canary import Arm, Evidence
+from modelyard.core.pinning import PINNED_BY
+from modelyard.core.records import AttemptOutcome, RequestRecord
+
+AT_FAULT: frozenset[AttemptOutcome] = frozenset({"unreachable", "error_status", "timeout", "cut"})
+"""Ends of an attempt that the replica is to blame for."""
+_MAKES_TEXT = frozenset({"chat", "completions"})
+
+
+def arm_of(record: RequestRecord, baseline: str | None, candidate: str) -> Arm | None:
+    """Whose evidence it is, by digest; None when it says nothing of either.
+
+    No evidence: what was answered without a replica, what the caller is to blame for, what our own
+    tests asked, and requests whose client left before anything went wrong.
+    """
+    if record.key_id == PINNED_BY or record.cache in ("hit", "joined"):
+        return None
+    at_fault = any(attempt.outcome in AT_FAULT for attempt in record.attempts)
+    if record.outcome in ("rejected", "cancelled") and not at_fault:
+        return None
+    if record.digest == candidate:
+        return "candidate"
+    return "baseline" if baseline is not None and record.digest == baseline else None
+
+
+def evidence_of(record: RequestRecord) -> Evidence:
+    """The record as evidence. An attempt that failed counts, even where another one mended it."""
+    failed = record.outcome == "failed"
+    failed = failed or any(attempt.outcome in AT_FAULT for attempt in record.attempts)
+    completed = record.outcome == "completed"
+    unfinished = completed and record.finish_reason is None and record.operation in _MAKES_TEXT
+    cut = any(attempt.outcome == "cut" for attempt in record.attempts)
+    tokens = record.completion_tokens if completed else None
+    return Evidence(
+        failed=failed,
+        truncated=cut or unfinished,
+        ttft_s=record.ttft_s if record.stream and completed else None,
+        itl_s=_per_token_s(record) if completed else None,
+        tokens=tokens,
+    )
+
+
+def _per_token_s(record: RequestRecord) -> float | None:
+    if record.stream:
+        return record.itl_mean_s
+    if not record.completion_tokens:
+        return None
+    return record.e2e_s / record.completion_tokens
