@@ -222,6 +222,12 @@ def test_rates_that_litellm_holds_become_limits_of_the_model(
     assert models(found)["a"]["limits"] == {"requests_per_min": 100}
 
 
+def test_an_entry_that_litellm_sends_nothing_is_told(convert: Any) -> None:
+    found = convert({"model_list": [entry(rpm=6), entry(api_base="http://b")]})
+
+    assert "weight: 0" in notes(found)["model_list[1].litellm_params.rpm"]
+
+
 def test_a_later_order_is_a_fallback(convert: Any) -> None:
     found = convert(
         {

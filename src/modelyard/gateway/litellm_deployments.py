@@ -207,8 +207,8 @@ def _provider(name: str, model: str, named: str | None) -> tuple[Provider, str]:
         raise _Left(why_not[0], why_not[1], model)
     provider = PROVIDERS.get(prefix)
     if provider is None:
-        known = f"{prefix!r} is a provider" if prefix else "it names no provider"
-        raise _Left(f"{known} that this converter knows nothing of", ELSEWHERE, model)
+        named = f"its provider {prefix!r}" if prefix else "its provider, which it does not name,"
+        raise _Left(f"{named} is none that this converter knows", ELSEWHERE, model)
     if not own.strip():
         raise _Left("names no model of the provider", "name one", model)
     if own.startswith("responses/"):

@@ -167,6 +167,13 @@ def _share(settings: Model, members: list[Deployment], policies: Policies) -> No
     if used is not None:
         for upstream, each in zip(settings["upstreams"], members, strict=True):
             upstream["weight"] = plain(getattr(each, used) or 0)
+            if getattr(each, used) is None:
+                each.params.note(
+                    used, None,
+                    "is missing where others have it: LiteLLM sends no requests there, and "
+                    "neither does this gateway (weight: 0)",
+                    "set weight of the upstream in the new file", taken=True,
+                )  # fmt: skip
     if used is not None or policies.balancing is not None:
         settings["balancing"] = policies.balancing or "round_robin"
     limits: dict[str, int] = {}

@@ -118,7 +118,8 @@ OF_MODEL_INFO = (
         "set context_length of the model, and context_overflow, if requests are to be checked",
     ),
     Reason(
-        ("team_*", "access_*", "blocked", "enforce_*", "member_*", "tier", "internal_*"),
+        ("team_*", "access_*", "blocked", "*_router_*", "enforce_*", "member_*", "tier",
+         "internal_*"),
         "who may ask a model is said by the keys",
         "list models in `keys` of the file: models: [...]",
     ),
@@ -210,7 +211,8 @@ OF_MODULE = (
         "caching.mode, caching.ttl_s of a model",
     ),
     Reason(
-        ("*mcp*", "*vector*", "*agent*", "*skill*", "*batch*", "*file*", "search*", "*tool*"),
+        ("*mcp*", "*vector*", "*agent*", "*skill*", "*batch*", "*file*", "*search*", "*tool*",
+         "*interpreter*"),
         "the gateway serves chat, completions, embeddings, responses and messages",
         "serve it from elsewhere",
     ),
@@ -232,6 +234,11 @@ OF_MODULE = (
          "allow_*", "model_group_settings"),
         "the gateway has nothing of the kind",
         "see whether it is needed",
+    ),
+    Reason(
+        ("require_auth_*",),
+        "/metrics asks for no key",
+        "keep others from it by a proxy before the gateway, if they are not to see it",
     ),
     _LOGS, _GUARDS, _PRICES, _REDIS, _HEADERS, _TLS, _TAGS, _DROP, _REQUEST,
 )  # fmt: skip
@@ -328,7 +335,7 @@ OF_FILE = (
         _GUARDS.instead,
     ),
     Reason(
-        ("mcp_*", "agent*", "vector_store*", "search_tools", "files_settings", "finetune_settings",
+        ("mcp_*", "agent*", "vector_store*", "*_tools", "files_settings", "finetune_settings",
          "assistant_settings", "tool*", "batch_*", "pass_through*", "worker_registry"),
         "the gateway serves chat, completions, embeddings, responses and messages",
         "serve it from elsewhere",

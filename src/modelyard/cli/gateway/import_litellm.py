@@ -133,6 +133,10 @@ def _tell_notes(notes: Iterable["Note"], stream: Any) -> None:
         print(file=stream)
 
 
+def _many(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 def _wrapped(begin: str, text: str) -> str:
     return textwrap.fill(
         text,
@@ -147,7 +151,7 @@ def _wrapped(begin: str, text: str) -> str:
 def _tell_end(output: Path, conversion: "Conversion", home: Home) -> None:
     models = conversion.settings["models"]
     upstreams = sum(len(model["upstreams"]) for model in models)
-    print(f"{output}: {len(models)} models, {upstreams} upstreams")
+    print(f"{output}: {_many(len(models), 'model')}, {_many(upstreams, 'upstream')}")
     missing = [name for name in conversion.variables if not os.environ.get(name)]
     if missing:
         print(f"set before it starts: {', '.join(missing)}")
