@@ -414,3 +414,11 @@ def test_ten_thousand_models(convert: Any) -> None:
     told = written(found, "config.yaml")
     assert "model_list[7].litellm_params.rpm" in told
     assert "and 9992 more" in told
+
+
+def test_a_placeholder_is_no_reason_to_speak_of_another_key(convert: Any) -> None:
+    found = convert({"model_list": [entry(api_key="none")]})
+
+    told = [note.why for note in found.notes if note.path.endswith("api_key")]
+    assert len(told) == 1
+    assert "placeholder" in told[0]

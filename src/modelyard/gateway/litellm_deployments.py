@@ -108,10 +108,11 @@ class DeploymentReader:
         operations = _operations(name, provider, info.text("mode"))
         base = _base(params)
         url = _url(provider, base, model, params)
+        says_key = "api_key" in params
         key = variable_of(
             params, "api_key", self._names, f"{name}_api_key", may_be_placeholder=base is not None
         )
-        if key is None and provider.key_env is not None:
+        if not says_key and provider.key_env is not None:
             key = _known_key(provider.key_env, base, params)
         upstream: dict[str, Any] = {"url": url}
         if provider.model_prefix and not own.startswith("accounts/"):
