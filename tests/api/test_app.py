@@ -56,8 +56,8 @@ class Runtime:
     def explanation(self, request_id: str) -> Mapping[str, Any] | None:
         return self.remembered.get(request_id)
 
-    def waits_for(self, rollout_id: str) -> str:
-        return f"{rollout_id} waits"
+    def waits_for(self, rollout: Rollout) -> str:
+        return f"{rollout.id} waits"
 
     def told(self, rollout: Rollout) -> Rollout:
         return rollout

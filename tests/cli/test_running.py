@@ -72,7 +72,7 @@ def test_deploy_shows_how_far_it_is(cli: Cli, stack: Path) -> None:
 
     assert done.code == 0, done.err
     assert "live    shown serves small:1 on fake\ndigest  sha256:" in done.out
-    assert "1 of 1 replicas ready" in done.err
+    assert "small:1 launching" in done.err
     assert max(len(line) for line in done.out.splitlines() if str(stack) not in line) <= 80
 
 

@@ -97,7 +97,7 @@ class _Wishes:
 
     def _waits_for(self, deployment: Deployment) -> str:
         rollout = deployment.rollout
-        return "" if rollout is None else self._parts.runtime.waits_for(rollout.id)
+        return "" if rollout is None else self._parts.runtime.waits_for(rollout)
 
     def view(self, deployment: Deployment, note: str = "") -> DeploymentView:
         replicas = self._store.replicas.all()

@@ -25,7 +25,7 @@ class Runtime(Protocol):
     def routes_version(self) -> int:
         """Version of the newest snapshot."""
 
-    def waits_for(self, rollout_id: str) -> str:
+    def waits_for(self, rollout: Rollout) -> str:
         """What a rollout that is under way waits for, for people; empty when nobody knows."""
 
     def told(self, rollout: Rollout) -> Rollout:

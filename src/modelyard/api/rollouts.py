@@ -20,7 +20,7 @@ def router(parts: ApiParts) -> APIRouter:
         rollout = known.rollout
         if not rollout.over:
             known = msgspec.structs.replace(known, rollout=parts.runtime.told(rollout))
-        return rollout_view(known, parts.runtime.waits_for(rollout.id))
+        return rollout_view(known, parts.runtime.waits_for(rollout))
 
     @routes.get("/rollouts")
     def list_rollouts(

@@ -32,7 +32,7 @@ def router(parts: ApiParts) -> APIRouter:
                     deployment,
                     replicas,
                     default,
-                    waits_for=parts.runtime.waits_for(deployment.rollout.id)
+                    waits_for=parts.runtime.waits_for(deployment.rollout)
                     if deployment.rollout
                     else "",
                 )

@@ -113,7 +113,10 @@ def read_deployment(file: Path) -> dict[str, Any]:
     except OSError as error:
         raise NotFound(f"can't read {file}: {error.strerror}") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InvalidConfig(f"{file} is not YAML: {error}") from None
+        told = " ".join(str(error).split())
+        raise InvalidConfig(
+            f"{file} is not YAML: {told}", next_step="begin it with: ref: NAME:VERSION"
+        ) from None
     if not isinstance(found, dict):
         raise InvalidConfig(
             f"{file} holds no deployment", next_step="begin it with: ref: NAME:VERSION"

@@ -31,8 +31,8 @@ def told(view: DeploymentView) -> str:
     if rollout is None:
         return f"{view.state.value}, {view.replicas_ready} of {view.replicas_wanted} replicas ready"
     line = f"{rollout.version} {'paused, ' if rollout.paused else ''}{rollout.phase.value}"
-    if rollout.waits_for:
-        line += f": {rollout.waits_for}"
-    elif rollout.reason:
+    if rollout.reason:
         line += f": {rollout.reason.splitlines()[0]}"
+    elif rollout.waits_for:
+        line += f": {rollout.waits_for}"
     return line

@@ -272,8 +272,8 @@ class _Runtime:
     def routes_version(self) -> int:
         return self._publisher.current.version
 
-    def waits_for(self, rollout_id: str) -> str:
-        return self._reconciler.waits.get(rollout_id, "")
+    def waits_for(self, rollout: Rollout) -> str:
+        return self._reconciler.waits.get((rollout.id, rollout.phase), "")
 
     def logs(self, deployment: str, lines: int) -> Mapping[str, Sequence[str]]:
         asked = self._reconciler.logs(deployment, lines)

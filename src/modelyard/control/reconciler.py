@@ -67,8 +67,8 @@ class Reconciler:
         self._serving: dict[tuple[str, str, int | None], Serving] = {}
         self._held: frozenset[tuple[str, SlotSpec]] | None = None
         self._listening_since = parts.ledger.now()
-        self.waits: dict[str, str] = {}
-        """What each rollout under way waits for, for people; by rollout id."""
+        self.waits: dict[tuple[str, Phase], str] = {}
+        """What each rollout under way waits for, for people; by rollout id and phase."""
 
     async def run(self) -> None:
         """Adopt what runs, then reconcile until cancelled; the workers stay as they are."""
@@ -164,7 +164,8 @@ class Reconciler:
             own = [r for r in world.replicas if r.deployment == deployment.name]
             sight = rollout_sight(world, deployment, own, now, self._parts.rules)
             if sight is not None and deployment.rollout is not None:
-                waits[deployment.rollout.id] = signal(deployment.rollout, sight, now)[1]
+                rollout = deployment.rollout
+                waits[rollout.id, rollout.phase] = signal(rollout, sight, now)[1]
         self.waits = waits
 
     def _takes_chat(self, spec: SlotSpec) -> bool:
