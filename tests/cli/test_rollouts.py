@@ -39,7 +39,13 @@ def two(cli: Cli, stack: Path) -> Iterator[str]:
         assert done.code == 0, done.err
     assert "bakes   " in done.out
     assert f"modelyard rollback {name}" in done.out
-    yield name
+    try:
+        yield name
+    finally:
+        _take_away(cli, stack, name)
+
+
+def _take_away(cli: Cli, stack: Path, name: str) -> None:
     assert cli("undeploy", name, "--home", stack).code == 0
     while json.loads(cli("status", "--json", "--home", stack).out)["deployments"]:
         pass

@@ -12,6 +12,7 @@ from modelyard.cli.options import HomeOption, JsonOption, hint, resolve_home
 from modelyard.cli.output import print_json
 from modelyard.client import Client
 from modelyard.core.errors import InvalidConfig, NotFound
+from modelyard.core.rollout import Phase
 
 
 def deploy(
@@ -98,8 +99,9 @@ def deploy(
     print(f"live    {live.name} serves {live.model}:{live.version} on {live.engine}")
     print(f"digest  {live.digest}")
     print(f"url     {gateway_url}/v1/chat/completions")
-    if live.rollout is not None and live.rollout.waits_for:
-        print(f"bakes   {live.rollout.waits_for}; back at once with:")
+    if live.rollout is not None and live.rollout.phase is Phase.BAKING:
+        stands_by = live.rollout.waits_for or "the version before stands by"
+        print(f"bakes   {stands_by}; back at once with:")
         print(f"        {hint(f'rollback {live.name}', where)}")
     print(f"next    {hint(f'chat --model {live.name}', where)}")
 
