@@ -1,0 +1,68 @@
+"""The results of all products side by side, as Markdown."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+BEGIN, END = "<!-- conformance: begin -->", "<!-- conformance: end -->"
+_WORDS = {"passed": "passed", "failed": "**failed**", "not_applicable": "n.a."}
+_RESULTS = ("passed", "failed", "not_applicable")
+
+
+def written_into(document: str, results: Mapping[str, Any], *, whole: bool) -> str:
+    """The document with these results between its marks, or only what goes there."""
+    part = "\n\n".join([_about(results), _sums(results), _by_theme(results), _by_check(results)])
+    if not whole:
+        return part
+    before, rest = document.split(BEGIN)
+    return f"{before}{BEGIN}\n{part}\n{END}{rest.split(END)[1]}"
+
+
+def _about(results: Mapping[str, Any]) -> str:
+    return f"{results['date']}; {results['machine']}; {len(results['checks'])} checks."
+
+
+def _sums(results: Mapping[str, Any]) -> str:
+    rows = [
+        [
+            f"{name} {peer['version']}",
+            *(str(count) for count in _counts(peer)),
+            ", ".join(f"[{path.rpartition('/')[2]}](../{path})" for path in peer["configs"]),
+        ]
+        for name, peer in results["peers"].items()
+    ]
+    return _table(["product", "passed", "failed", "n.a.", "configured by"], rows)
+
+
+def _counts(peer: Mapping[str, Any], theme: str = "") -> list[int]:
+    found = [
+        finding["result"]
+        for name, finding in peer["findings"].items()
+        if not theme or name.partition("/")[0] == theme
+    ]
+    return [found.count(result) for result in _RESULTS]
+
+
+def _by_theme(results: Mapping[str, Any]) -> str:
+    """Passed of those that apply."""
+    themes = dict.fromkeys(name.partition("/")[0] for name in results["checks"])
+    rows = []
+    for theme in themes:
+        cells = [theme]
+        for peer in results["peers"].values():
+            passed, failed, _ = _counts(peer, theme)
+            cells.append(f"{passed} of {passed + failed}" if passed + failed else "n.a.")
+        rows.append(cells)
+    return _table(["theme", *results["peers"]], rows)
+
+
+def _by_check(results: Mapping[str, Any]) -> str:
+    rows = []
+    for name in results["checks"]:
+        found = [peer["findings"][name]["result"] for peer in results["peers"].values()]
+        rows.append([f"`{name}`", *(_WORDS[result] for result in found)])
+    return _table(["check", *results["peers"]], rows)
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
