@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from modelyard.cli.demo import _ended_like_ctrl_c
 
-STEPS = ["register", "verify", "convert", "start", "deploy", "ask"]
+STEPS = ["register", "verify", "convert", "start", "deploy", "ask", "replace", "refuse"]
 
 
 def _demo(folder: Path, *arguments: str) -> subprocess.Popen[str]:
@@ -51,7 +52,7 @@ def test_it_answers_and_leaves_nothing(tmp_path: Path) -> None:
 
     assert demo.returncode == 0, err
     lines = out.splitlines()
-    for step in STEPS[:-1]:
+    for step in set(STEPS) - {"ask"}:
         assert any(f"  {step}" in line for line in lines)
     assert lines[lines.index("Hello, how are you?") + 1].strip()
     assert "4" in lines[lines.index("What is 2+2?") + 1]
@@ -59,6 +60,11 @@ def test_it_answers_and_leaves_nothing(tmp_path: Path) -> None:
     assert "first token after" in out
     assert "yardling:1 sha256:" in out
     assert "Report" in lines
+    assert re.search(r"^requests: [1-9]\d* sent, 0 lost$", out, re.MULTILINE)
+    assert re.search(
+        r"^answers: \d+ by yardling:1, \d+ by yardling:2; the switch", out, re.MULTILINE
+    )
+    assert "refused: yardling:3 by the smoke test 'it greets'" in out
     assert max(len(line) for line in lines if str(tmp_path) not in line) <= 80
     _assert_nothing_stays(tmp_path)
 
@@ -72,6 +78,9 @@ def test_its_facts_come_as_json(tmp_path: Path) -> None:
     assert list(report["steps_s"]) == STEPS
     assert [one["question"] for one in report["answers"]] == ["Hello, how are you?", "What is 2+2?"]
     assert all(one["digest"] == report["digest"] for one in report["answers"])
+    assert report["requests_lost"] == 0
+    assert set(report["answers_by_version"]) == {"yardling:1", "yardling:2"}
+    assert sum(report["answers_by_version"].values()) == report["requests_sent"]
     _assert_nothing_stays(tmp_path)
 
 

@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import textwrap
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -22,7 +23,7 @@ from modelyard.cli.story import Progress, Report, Story
 from modelyard.core.errors import Conflict
 from modelyard.core.home import Home
 
-STEPS = ("register", "verify", "convert", "start", "deploy", "ask")
+STEPS = ("register", "verify", "convert", "start", "deploy", "ask", "replace", "refuse")
 
 
 def demo(
@@ -34,8 +35,9 @@ def demo(
 ) -> None:
     """See the whole main job with a small model that comes with Modelyard; no network needed.
 
-    Registers, verifies, converts, starts and deploys it, then asks it two questions through the
-    gateway. All of it happens in a temporary folder, and nothing stays.
+    Registers, verifies, converts, starts and deploys it, asks it two questions through the gateway,
+    puts a better version live while users go on asking, and tries to put a broken one live. All of
+    it happens in a temporary folder, and nothing stays.
     """
     with _ended_like_ctrl_c() as interrupts, _temporary_home(home) as place:
         teller = _Screen(interrupts, quiet=as_json)
@@ -194,6 +196,10 @@ def _print(report: Report, *, keep: bool) -> None:
     print("\nReport")
     for label, text in lines.items():
         print(f"{label:<8}{text}")
+    answers = ", ".join(f"{count} by {name}" for name, count in report.answers_by_version.items())
+    print(f"requests: {report.requests_sent} sent, {report.requests_lost} lost")
+    print(f"answers: {answers}; the switch took {report.switch_ms:.0f} ms")
+    print(textwrap.fill(f"refused: {report.refused}", 80, subsequent_indent="  "))
     if keep:
         print("\nIt stays up until Ctrl-C. Ask it something:")
         print(

@@ -1,4 +1,4 @@
-"""The main job as one story: register, verify, convert, start, deploy, ask. `modelyard demo`."""
+"""The main job as one story, from weights to a version that is refused. `modelyard demo`."""
 
 import importlib.resources
 import os
@@ -9,19 +9,32 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
-from modelyard.api.messages import DeploymentView, DeployRequest
+from modelyard.api.messages import DeploymentView, DeployRequest, RolloutView
 from modelyard.cli.asking import Answer, Asker
+from modelyard.cli.load import Load
 from modelyard.cli.output import human_bytes, human_count, short_digest
+from modelyard.cli.shuffling import shuffled
 from modelyard.client import Client
 from modelyard.control.supervisor import last_lines
 from modelyard.core.errors import LaunchFailed, ModelyardError
 from modelyard.core.home import Home
+from modelyard.core.rollout import OVER, Phase
+from modelyard.registry.origin import Origin
+from modelyard.registry.versions import Recipe
+
+if TYPE_CHECKING:
+    from modelyard.registry.registry import Registry
 
 NAME = "yardling"
+BROKEN = 3
+SEED = 7
+_SHOWN = 60
+BAKE_S = 2.0
+"""How long version 1 stands by; 60 s where nobody says otherwise."""
 QUESTIONS = ("Hello, how are you?", "What is 2+2?")
 START_TIMEOUT_S = 60.0
 LIVE_TIMEOUT_S = 120.0
@@ -71,6 +84,15 @@ class Report(msgspec.Struct, frozen=True):
     digest: str
     engine: str
     logs: str
+    requests_sent: int
+    """Of the users who asked while versions changed."""
+    requests_lost: int
+    """Failed, cut, given twice, or answered by a version that nobody should see."""
+    answers_by_version: dict[str, int]
+    switch_ms: float
+    """From the first gateway that could route to the new version to the last one that did."""
+    refused: str
+    """The broken version, and why it never answered anybody."""
     steps_s: dict[str, float]
     answers: list[Asked]
 
@@ -107,14 +129,23 @@ class Story:
             client = self._start()
             urls = client.status()
             step.outcome = f"gateway at {urls.gateway.url}"
-        with client, self._step("deploy") as step:
-            live = self._deploy(client, f"{NAME}:{version.version}", step.progress)
-            step.outcome = (
-                f"{live.replicas_ready} replica ready on {live.engine}, after a real generation"
-            )
-        with self._step("ask") as step, Asker(urls.gateway.url) as asker:
-            answers = [self._ask(asker, question) for question in QUESTIONS]
-            step.outcome = f"{len(answers)} questions through the gateway, streamed"
+        with client:
+            with self._step("deploy") as step:
+                live = self._deploy(client, f"{NAME}:{version.version}", step.progress)
+                step.outcome = (
+                    f"{live.replicas_ready} replica ready on {live.engine}, tested by "
+                    f"{self._tests_of(client, live)} questions"
+                )
+            with self._step("ask") as step, Asker(urls.gateway.url) as asker:
+                answers = [self._ask(asker, question) for question in QUESTIONS]
+                step.outcome = f"{len(answers)} questions through the gateway, streamed"
+            with Load(urls.gateway.url, NAME, QUESTIONS) as load:
+                with self._step("replace") as step:
+                    switch_ms = self._replace(client, registry, load, step)
+                with self._step("refuse") as step:
+                    refused = self._refuse(client, registry, load, step)
+        tally = load.tally
+        seen = tally.by_version.get(f"{NAME}:{BROKEN}", 0)
         return Report(
             home=str(self._home.root),
             gateway_url=urls.gateway.url,
@@ -123,6 +154,11 @@ class Story:
             digest=version.digest,
             engine=live.engine,
             logs=str(self._home.logs),
+            requests_sent=tally.sent,
+            requests_lost=len(tally.lost) + seen,
+            answers_by_version=dict(tally.by_version),
+            switch_ms=switch_ms,
+            refused=refused,
             steps_s=self._steps_s,
             answers=answers,
         )
@@ -192,12 +228,75 @@ class Story:
             time.sleep(LOOK_EVERY_S)
 
     def _deploy(self, client: Client, ref: str, progress: Progress) -> DeploymentView:
-        asked = client.deploy(DeployRequest(ref=ref, default=True))
+        plan = {"bake_s": BAKE_S}
+        asked = client.deploy(DeployRequest(ref=ref, default=True, plan=plan))
 
         def show(view: DeploymentView) -> None:
             progress(f"{view.replicas_ready} of {view.replicas_wanted} replicas ready", 0, 0)
 
         return client.wait_until_live(asked.name, asked.generation, LIVE_TIMEOUT_S, on_change=show)
+
+    def _tests_of(self, client: Client, live: DeploymentView) -> int:
+        return 0 if live.rollout is None else len(client.rollout(live.rollout.id).smoke)
+
+    def _replace(self, client: Client, registry: "Registry", load: Load, step: "_Step") -> float:
+        """Put version 2 live while users ask; how long the switch took, in milliseconds."""
+        with importlib.resources.as_file(_weights("2")) as weights:
+            registry.register(NAME, weights)
+        self._until_answered(load, f"{NAME}:1")
+        live = self._deploy(client, f"{NAME}:2", step.progress)
+        self._until_answered(load, f"{NAME}:2")
+        if live.rollout is None:
+            raise LaunchFailed(f"{NAME}:2 became live without a rollout")
+        rollout = self._until_over(client, live.rollout.id)
+        switch_ms = 1000 * _lasted_s(rollout, Phase.SWITCHING)
+        step.outcome = f"{NAME}:2 live under load, switched in {switch_ms:.0f} ms"
+        return switch_ms
+
+    def _refuse(self, client: Client, registry: "Registry", load: Load, step: "_Step") -> str:
+        """Try to put a broken version live; why it was refused."""
+        folder = self._home.root / "broken"
+        with importlib.resources.as_file(_weights("2")) as weights:
+            shuffled(weights, folder, SEED)
+        recipe = Recipe(kind="shuffle", tool="modelyard demo", seed=SEED)
+        origin = Origin(parent=f"{NAME}:2", recipe=recipe)
+        ref = str(registry.register(NAME, folder, origin=origin).version)
+        try:
+            self._deploy(client, ref, step.progress)
+        except LaunchFailed:
+            step.outcome = f"{ref}, its weights shuffled, fails its smoke tests"
+        else:
+            raise LaunchFailed(f"{ref} is broken, and was not refused")
+        known = client.rollouts(NAME, 1)[0]
+        self._until_over(client, known.id)
+        self._until_answered(load, f"{NAME}:2", more=4)
+        failed = next((test for test in known.smoke if not test.passed), None)
+        if failed is None:
+            return f"{ref}: {known.reason.splitlines()[0]}"
+        said = _short(failed.answer)
+        return f"{ref} by the smoke test '{failed.test}', which it answered with {said}"
+
+    def _until_answered(self, load: Load, version: str, more: int = 1) -> None:
+        """Wait until users had so many more answers of a version."""
+        before = load.tally.by_version[version]
+        self._until(
+            lambda: load.tally.by_version[version] >= before + more,
+            f"no user was answered by {version}: {', '.join(load.tally.lost[:1])}",
+        )
+
+    def _until_over(self, client: Client, rollout_id: str) -> RolloutView:
+        self._until(
+            lambda: client.rollout(rollout_id).phase in OVER,
+            f"{rollout_id} did not come to its end",
+        )
+        return client.rollout(rollout_id)
+
+    def _until(self, holds: Callable[[], bool], otherwise: str) -> None:
+        deadline = time.monotonic() + LIVE_TIMEOUT_S
+        while not holds():
+            if time.monotonic() > deadline:
+                raise LaunchFailed(otherwise)
+            time.sleep(LOOK_EVERY_S)
 
     def _ask(self, asker: Asker, question: str) -> Asked:
         self._teller.question(question)
@@ -224,8 +323,21 @@ class _Step:
         self.outcome = ""
 
 
-def _weights() -> Any:
-    return importlib.resources.files("modelyard.demo") / "yardling" / "1"
+def _weights(version: str = "1") -> Any:
+    return importlib.resources.files("modelyard.demo") / "yardling" / version
+
+
+def _short(text: str) -> str:
+    printable = "".join(letter if letter.isprintable() else "·" for letter in text)
+    return repr(printable if len(printable) <= _SHOWN else f"{printable[:_SHOWN]}…")
+
+
+def _lasted_s(rollout: RolloutView, phase: Phase) -> float:
+    """How long a phase took that came once."""
+    for number, entry in enumerate(rollout.history):
+        if entry.phase is phase and number + 1 < len(rollout.history):
+            return rollout.history[number + 1].at - entry.at
+    return 0.0
 
 
 def _serves(client: Client) -> bool:
