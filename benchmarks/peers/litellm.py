@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.peer import Peer, Running
+from benchmarks.peers.peer import NOT_MODELYARD, Peer, Running
 from benchmarks.peers.processes import (
     HOST,
     free_port,
@@ -123,6 +123,7 @@ LITELLM = Peer(
     install=_install,
     start=_start,
     not_claimed={
+        **NOT_MODELYARD,
         "routing/least-busy": "configured with simple-shuffle, by chance, as its documentation "
         "recommends; with least-busy, requests whose clients left count as in flight for good",
         "routing/model-page": "looks for the caller's role in its database",

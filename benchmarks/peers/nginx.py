@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from benchmarks.peers.peer import Peer, Running
+from benchmarks.peers.peer import NOT_MODELYARD, Peer, Running
 from benchmarks.peers.processes import HOST, free_port, started, written
 
 from modelyard.conformance.target import Target
@@ -75,6 +75,7 @@ NGINX = Peer(
     install=_install,
     start=_start,
     not_claimed={
+        **NOT_MODELYARD,
         "keys": "knows no keys of an API; auth_basic and auth_request are something else",
         "limits": "limit_req and limit_conn count by address, not by key or token",
         "caching": "proxy_cache is for GET and HEAD; it can't know which answers are sampled",

@@ -18,6 +18,13 @@ class Running:
     """How its process ended; None while it runs."""
 
 
+_OWN = "looks at Modelyard's own headers and metrics"
+NOT_MODELYARD = dict.fromkeys(
+    ("leaving/own-counts", "usage/own-headers", "usage/request-id", "caching/age"), _OWN
+)
+"""Why a few checks are for one product only."""
+
+
 @dataclass(frozen=True)
 class Peer:
     """One product."""

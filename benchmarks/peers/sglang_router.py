@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from benchmarks.peers.peer import Peer, Running
+from benchmarks.peers.peer import NOT_MODELYARD, Peer, Running
 from benchmarks.peers.processes import (
     HOST,
     free_port,
@@ -80,12 +80,14 @@ SGLANG_ROUTER = Peer(
     install=_install,
     start=_start,
     not_claimed={
+        **NOT_MODELYARD,
         "limits": "one key for all; --max-concurrent-requests bounds the whole router, not a key",
         "caching": "keeps no answers; `cache_aware` is about the engines' prefix caches",
         "fallbacks": "no setting names another model to ask",
         "errors/unknown-model": _ONE_MODEL,
         "http/after-errors": _ONE_MODEL,
         "routing/models": "learns names from /server_info, an SGLang route that the engines lack",
+        "routing/least-busy": "asks SGLang's /get_load for loads, which the engines lack",
         "routing/model-page": "has /v1/models only, no page of one of them",
         "keys/not-relayed": "--api-key is the workers' key, too (its help)",
         "keys/forbidden-model": "its one key opens the one model",

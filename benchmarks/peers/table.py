@@ -1,16 +1,20 @@
 """The results of all products side by side, as Markdown."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 BEGIN, END = "<!-- conformance: begin -->", "<!-- conformance: end -->"
 _WORDS = {"passed": "passed", "failed": "**failed**", "not_applicable": "n.a."}
+_LONGEST = 160
+"""Characters of what was seen."""
 _RESULTS = ("passed", "failed", "not_applicable")
 
 
 def written_into(document: str, results: Mapping[str, Any], *, whole: bool) -> str:
     """The document with these results between its marks, or only what goes there."""
-    part = "\n\n".join([_about(results), _sums(results), _by_theme(results), _by_check(results)])
+    parts = (_about, _sums, _by_theme, _not_applicable, _failures, _by_check)
+    part = "\n\n".join(make(results) for make in parts)
     if not whole:
         return part
     before, rest = document.split(BEGIN)
@@ -55,12 +59,53 @@ def _by_theme(results: Mapping[str, Any]) -> str:
     return _table(["theme", *results["peers"]], rows)
 
 
+def _not_applicable(results: Mapping[str, Any]) -> str:
+    """Why each product is not asked what it is not asked."""
+    rows = []
+    for name, peer in results["peers"].items():
+        for reason, checks in _by_reason(peer).items():
+            rows.append([name, ", ".join(f"`{check}`" for check in checks), reason])
+    return "Not applicable:\n\n" + _table(["product", "checks", "why"], rows)
+
+
+def _by_reason(peer: Mapping[str, Any]) -> dict[str, list[str]]:
+    """Checks by the reason, a whole theme as such."""
+    found: dict[str, list[str]] = {}
+    for name, finding in peer["findings"].items():
+        if finding["result"] != "not_applicable":
+            continue
+        theme = name.partition("/")[0]
+        passed, failed, _ = _counts(peer, theme)
+        shown = name if passed + failed else f"{theme}/*"
+        checks = found.setdefault(_cell(finding["seen"].removeprefix("not claimed: ")), [])
+        if shown not in checks:
+            checks.append(shown)
+    return found
+
+
+def _failures(results: Mapping[str, Any]) -> str:
+    rows = [
+        [name, f"`{check}`", _cell(finding["seen"])]
+        for name, peer in results["peers"].items()
+        for check, finding in peer["findings"].items()
+        if finding["result"] == "failed"
+    ]
+    return "Failed:\n\n" + _table(["product", "check", "seen"], rows)
+
+
+def _cell(text: str) -> str:
+    """Text that fits into a table."""
+    plain = re.sub(r"127\.0\.0\.1:\d+", "ADDRESS", " ".join(text.split()))
+    short = plain if len(plain) <= _LONGEST else plain[: _LONGEST - 2] + " …"
+    return short.replace("|", "\\|").replace("<", "&lt;")
+
+
 def _by_check(results: Mapping[str, Any]) -> str:
     rows = []
     for name in results["checks"]:
         found = [peer["findings"][name]["result"] for peer in results["peers"].values()]
         rows.append([f"`{name}`", *(_WORDS[result] for result in found)])
-    return _table(["check", *results["peers"]], rows)
+    return "All checks:\n\n" + _table(["check", *results["peers"]], rows)
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
