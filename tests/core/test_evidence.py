@@ -8,56 +8,72 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.core.evidence import Signs, TwoProportions, mean, mean_of_logs
+from modelyard.core.evidence import Ranks, TwoProportions, mean, mean_of_logs
+
+SIDES = [(1, 1), (3, 1), (1, 4), (3, 3), (5, 2)]
 
 
-@given(
-    st.floats(0.001, 0.999),
-    st.integers(1, 4),
-    st.integers(1, 3),
-    st.lists(st.tuples(st.booleans(), st.booleans()), max_size=30),
-)
-def test_a_block_pays_one_at_most_when_both_are_equal(
-    p: float, a: int, b: int, before: list[tuple[bool, bool]]
-) -> None:
-    """Whatever came before, and whatever the common probability is."""
-    began = TwoProportions()
-    for one, other in before:
-        began.add([one], [other])
-    start = began.wealth
-    expected = 0.0
-    for outcomes in itertools.product((False, True), repeat=a + b):
-        after = TwoProportions()
-        for one, other in before:
-            after.add([one], [other])
-        after.add(outcomes[:a], outcomes[a:])
-        hits = sum(outcomes)
-        expected += p**hits * (1 - p) ** (a + b - hits) * after.wealth
-
-    assert expected <= start * (1 + 1e-9)
+def _deals(values: tuple[float, ...], b: int) -> list[tuple[list[float], list[float]]]:
+    """Every way to deal the values out to a baseline and a candidate that gets b of them."""
+    places = range(len(values))
+    return [
+        ([values[i] for i in places if i not in ours], [values[i] for i in ours])
+        for ours in itertools.combinations(places, b)
+    ]
 
 
-@given(st.lists(st.floats(0, 1), min_size=1, max_size=50), st.floats(0, 0.5))
-def test_a_comparison_pays_one_at_most_when_it_is_over_half_the_time(
-    before: list[float], chance: float
-) -> None:
-    over, under = Signs(), Signs()
-    for share in before:
-        over.add(share)
-        under.add(share)
-    start = over.wealth
-    over.add(1.0)
-    under.add(0.0)
+@pytest.mark.parametrize(("a", "b"), SIDES)
+def test_a_block_pays_one_on_average_over_all_deals_of_what_happened(a: int, b: int) -> None:
+    """Whatever happened to however many: who was who was drawn by chance."""
+    for hits in range(a + b + 1):
+        happened = tuple(float(i < hits) for i in range(a + b))
+        paid = []
+        for baseline, candidate in _deals(happened, b):
+            bet = TwoProportions()
+            bet.add([x > 0 for x in baseline], [x > 0 for x in candidate])
+            paid.append(bet.wealth)
 
-    assert chance * over.wealth + (1 - chance) * under.wealth <= start * (1 + 1e-9)
+        assert math.isclose(sum(paid) / len(paid), 1.0, rel_tol=1e-9)
+
+
+@pytest.mark.parametrize(("a", "b"), SIDES)
+def test_a_block_of_values_pays_one_on_average_over_all_deals(a: int, b: int) -> None:
+    paid = []
+    for baseline, candidate in _deals(tuple(float(i) for i in range(a + b)), b):
+        bet = Ranks()
+        bet.add(baseline, candidate)
+        paid.append(bet.wealth)
+
+    assert math.isclose(sum(paid) / len(paid), 1.0, rel_tol=1e-9)
+
+
+@given(st.lists(st.integers(0, 3), min_size=2, max_size=7), st.data())
+def test_ties_are_no_evidence(values: list[int], data: st.DataObject) -> None:
+    """Lengths are whole numbers: with ties a block pays one at most."""
+    b = data.draw(st.integers(1, len(values) - 1))
+    paid = []
+    for baseline, candidate in _deals(tuple(map(float, values)), b):
+        bet = Ranks()
+        bet.add(baseline, candidate)
+        paid.append(bet.wealth)
+
+    assert sum(paid) / len(paid) <= 1 + 1e-9
+
+
+def test_what_happens_to_all_or_to_nobody_says_nothing() -> None:
+    bet = TwoProportions()
+    bet.add([True] * 5, [True] * 5)
+    bet.add([False] * 5, [False] * 5)
+
+    assert bet.wealth == 1.0
 
 
 def test_a_difference_is_found() -> None:
     draws = random.Random(7)
-    failing, slow = TwoProportions(), Signs()
+    failing, slow = TwoProportions(), Ranks()
     for _ in range(300):
         failing.add([draws.random() < 0.01], [draws.random() < 0.15])
-        slow.add(float(draws.gauss(1.5, 1) > draws.gauss(1, 1)))
+        slow.add([draws.gauss(1, 1)], [draws.gauss(1.5, 1)])
 
     assert failing.wealth > 1000
     assert slow.wealth > 20
@@ -74,8 +90,8 @@ def test_less_is_no_evidence_of_more() -> None:
 def test_what_compares_nothing_is_refused() -> None:
     with pytest.raises(ValueError, match="compares"):
         TwoProportions().add([], [True])
-    with pytest.raises(ValueError, match="share"):
-        Signs().add(1.5)
+    with pytest.raises(ValueError, match="compares"):
+        Ranks().add([1.0], [])
 
 
 def test_a_lot_of_evidence_is_no_overflow() -> None:

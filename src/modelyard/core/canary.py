@@ -1,19 +1,23 @@
 """Whether a candidate does worse than the version that is live, judged on concurrent requests.
 
-Requests come in as they finish, and make a block as soon as both sides have one, so that both have
-seen the same moments. For each thing that is watched an e-process grows (`core/evidence.py`); an
+Requests come in as they finish; every ten make a block, so that both sides have seen the same
+moments. A block's bounds do not depend on who is who in it: a block that ended with the first
+request of the candidate would always compare it with earlier ones, and find it slower while the
+load rises. For each thing that is watched an e-process grows (`core/evidence.py`); an
 alarm is raised when one of them passes its part of 1/alpha, so the chance of ever raising one on an
 equal candidate is at most alpha, however often somebody looks. Too few requests are no verdict: the
 answer is then how many more are needed.
 """
 
+from bisect import bisect_left, insort
+from collections import deque
 from collections.abc import Callable
 from typing import Annotated, Literal, Protocol
 
 import msgspec
 from msgspec import Meta
 
-from modelyard.core.evidence import Signs, TwoProportions, mean
+from modelyard.core.evidence import Ranks, TwoProportions, mean
 from modelyard.core.routes import Share
 
 Watched = Literal["errors", "truncations", "ttft", "itl", "length", "quality"]
@@ -21,13 +25,13 @@ WATCHED: tuple[Watched, ...] = ("errors", "truncations", "ttft", "itl", "length"
 Arm = Literal["baseline", "candidate"]
 Verdict = Literal["hold", "pass", "alarm"]
 
-MAX_BLOCK = 20
-"""Requests of one side in a block; of more, the newest."""
-TAIL = 0.95
+BLOCK = 10
+"""Requests of both sides in a block; one that has only one side is dropped."""
+TAILS = (0.95, 0.99)
 _TAIL_AFTER = 40
-"""Baseline values before the tail is compared."""
+"""Baseline values before the tails are compared."""
 _KEPT = 400
-"""Baseline values that the tail's threshold is read from."""
+"""Baseline values that the tails' thresholds are read from."""
 
 
 class Tolerances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -99,65 +103,71 @@ class _Growing(Protocol):
     def add(self, baseline: list[float], candidate: list[float]) -> None: ...
 
 
-class _Tail:
+class _Tails:
     """Whether the candidate is beyond the baseline's slow end more often than the baseline is.
 
-    The threshold of a block is read from the blocks before it, so it depends on nothing in it.
+    The thresholds of a block are read from the blocks before it, so they depend on nothing in it.
     """
 
-    def __init__(self, slower: float) -> None:
-        self._slower = slower
-        self._seen: list[float] = []
-        self._beyond = TwoProportions()
+    def __init__(self) -> None:
+        self._seen: deque[float] = deque()
+        self._ordered: list[float] = []
+        """The same, by size."""
+        self._beyond = [TwoProportions() for _ in TAILS]
 
     @property
     def wealth(self) -> float:
-        return self._beyond.wealth
+        return mean(each.wealth for each in self._beyond)
 
     def add(self, baseline: list[float], candidate: list[float]) -> None:
-        if len(self._seen) >= _TAIL_AFTER:
-            ordered = sorted(self._seen[-_KEPT:])
-            threshold = ordered[int(TAIL * (len(ordered) - 1))] * (1 + self._slower)
-            self._beyond.add(
-                [value > threshold for value in baseline],
-                [value > threshold for value in candidate],
-            )
-        self._seen += baseline
-        del self._seen[:-_KEPT]
+        ordered = self._ordered
+        if len(ordered) >= _TAIL_AFTER:
+            for tail, beyond in zip(TAILS, self._beyond, strict=True):
+                threshold = ordered[int(tail * (len(ordered) - 1))]
+                beyond.add(
+                    [value > threshold for value in baseline],
+                    [value > threshold for value in candidate],
+                )
+        for value in baseline:
+            self._seen.append(value)
+            insort(ordered, value)
+            if len(ordered) > _KEPT:
+                del ordered[bisect_left(ordered, self._seen.popleft())]
 
 
 class _Times:
     """Evidence on a duration: its middle and its slow end."""
 
     def __init__(self, slower: float) -> None:
-        self._slower = slower
-        self._middle = Signs()
-        self._tail = _Tail(slower)
+        self._allowed = 1 + slower
+        self._middle = Ranks()
+        self._tails = _Tails()
 
     @property
     def wealth(self) -> float:
-        return mean((self._middle.wealth, self._tail.wealth))
+        return mean((self._middle.wealth, self._tails.wealth))
 
     def add(self, baseline: list[float], candidate: list[float]) -> None:
-        self._middle.add(_over(candidate, [each * (1 + self._slower) for each in baseline]))
-        self._tail.add(baseline, candidate)
+        allowed = [each * self._allowed for each in baseline]
+        self._middle.add(allowed, candidate)
+        self._tails.add(allowed, candidate)
 
 
 class _Lengths:
     """Evidence on how long answers are, in either direction."""
 
     def __init__(self, longer: float) -> None:
-        self._longer = longer
-        self._above = Signs()
-        self._below = Signs()
+        self._allowed = 1 + longer
+        self._above = Ranks()
+        self._below = Ranks()
 
     @property
     def wealth(self) -> float:
         return mean((self._above.wealth, self._below.wealth))
 
     def add(self, baseline: list[float], candidate: list[float]) -> None:
-        self._above.add(_over(candidate, [each * (1 + self._longer) for each in baseline]))
-        self._below.add(_over(baseline, [each * (1 + self._longer) for each in candidate]))
+        self._above.add([each * self._allowed for each in baseline], candidate)
+        self._below.add([each * self._allowed for each in candidate], baseline)
 
 
 class _Scores:
@@ -165,14 +175,14 @@ class _Scores:
 
     def __init__(self, worse: float) -> None:
         self._worse = worse
-        self._under = Signs()
+        self._under = Ranks()
 
     @property
     def wealth(self) -> float:
         return self._under.wealth
 
     def add(self, baseline: list[float], candidate: list[float]) -> None:
-        self._under.add(_over(baseline, [each + self._worse for each in candidate]))
+        self._under.add([each + self._worse for each in candidate], baseline)
 
 
 class _Happenings:
@@ -207,6 +217,7 @@ class Comparison:
         self._waiting: dict[tuple[Watched, Arm], list[float]] = {
             (watched, arm): [] for watched in rules.watch for arm in _ARMS
         }
+        """Values of the block that is not full yet."""
         self._sums = {(watched, arm): [0.0, 0] for watched in rules.watch for arm in _ARMS}
         self._counts: dict[Arm, int] = {"baseline": 0, "candidate": 0}
 
@@ -220,14 +231,25 @@ class Comparison:
             total = self._sums[watched, arm]
             total[0] += value
             total[1] += 1
-            waiting = self._waiting[watched, arm]
-            waiting.append(value)
-            del waiting[:-MAX_BLOCK]
-            baseline, candidate = (self._waiting[watched, each] for each in _ARMS)
+            self._waiting[watched, arm].append(value)
+            baseline = self._waiting[watched, "baseline"]
+            candidate = self._waiting[watched, "candidate"]
+            if len(baseline) + len(candidate) < BLOCK:
+                continue
             if baseline and candidate:
                 self._growing[watched].add(baseline.copy(), candidate.copy())
-                baseline.clear()
-                candidate.clear()
+            baseline.clear()
+            candidate.clear()
+
+    @property
+    def alarmed(self) -> bool:
+        """Whether anything speaks against the candidate: what `finding` says, at less cost."""
+        alarm_at = self._alarm_at
+        return any(growing.wealth >= alarm_at for growing in self._growing.values())
+
+    @property
+    def _alarm_at(self) -> float:
+        return len(self._rules.watch) / self._rules.alpha
 
     def finding(self) -> Finding:
         """What all requests so far show."""
@@ -256,7 +278,7 @@ class Comparison:
         return Reading(
             watched=watched,
             evidence=self._growing[watched].wealth,
-            alarm_at=len(self._rules.watch) / self._rules.alpha,
+            alarm_at=self._alarm_at,
             baseline=self._mean(watched, "baseline"),
             candidate=self._mean(watched, "candidate"),
         )
@@ -315,9 +337,3 @@ def _value(watched: Watched, evidence: Evidence) -> float | None:
             return None if evidence.tokens is None else float(evidence.tokens)
         case "quality":
             return evidence.quality
-
-
-def _over(values: list[float], others: list[float]) -> float:
-    """Of all pairs, the share in which the first is over the other; ties count half."""
-    over = sum((value > other) + 0.5 * (value == other) for value in values for other in others)
-    return over / (len(values) * len(others))

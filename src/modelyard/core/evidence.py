@@ -5,37 +5,38 @@ whoever looks at it as often as they like finds it at 1/alpha or over with a pro
 alpha (Ville's inequality). That is what a rollout needs, which looks all the time and stops when it
 has seen enough; a p-value that is looked at all the time finds something in the end.
 
+Both accumulators here take blocks of requests and bet on who of a block is which: that was drawn
+by chance, so under the null every way to deal the block's values out to the two sides is as likely
+as any other, whatever the load did meanwhile to both. A bet pays the likelihood of what is seen
+under a suspected difference over its likelihood under that null, exactly.
+
 Sources: Ramdas, Grünwald, Vovk, Shafer, "Game-theoretic statistics and safe anytime-valid
 inference", Statistical Science 2023; Turner, Ly, Grünwald, "Generic E-variables for exact
-sequential k-sample tests that allow for optional stopping", JSPI 2024 (two proportions);
-Waudby-Smith, Ramdas, "Estimating means of bounded random variables by betting", JRSS-B 2024.
+sequential k-sample tests that allow for optional stopping", JSPI 2024 (blocks); Fisher's noncentral
+hypergeometric distribution (two proportions, given how often it happened at all); Mann, Whitney,
+"On a test of whether one of two random variables is stochastically larger than the other", Annals
+of Mathematical Statistics 1947 (the distribution of the number of pairs that are over).
 """
 
 import math
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 
-STAKES = (0.1, 0.3, 0.6)
-"""Shares of the wealth that are bet on each comparison; the mean of their wealths is kept."""
-RISES = (0.01, 0.03, 0.1, 0.3)
-"""By how much the candidate's proportion is suspected to be over the baseline's."""
-_PRIOR_EVENTS = 0.5
-_PRIOR_COUNT = 20.0
-_LEAST = 1e-4
+ODDS = (2.0, 5.0, 25.0)
+"""By how much the candidate's odds are suspected to be over the baseline's."""
+OVERS = (0.55, 0.65, 0.8, 0.95)
+"""Shares of pairs in which the candidate's value is suspected to be over the baseline's."""
 
 
 class TwoProportions:
     """Whether something happens more often to the candidate's requests than to the baseline's.
 
-    Null hypothesis: in each block both have the same probability. For a block of a baseline and b
-    candidate requests, bets on (p, q) pay the likelihood under (p, q) over that under the mixture
-    (a·p + b·q) / (a + b) for all: an e-variable whatever the common probability is (Turner et al.,
-    theorem 1). p is estimated from the blocks before, q is p and a suspected rise.
+    Null hypothesis: given how often it happened in a block, it is as likely to have happened to any
+    of its requests. Blocks in which it happened to nobody, or to all, say nothing and cost nothing.
     """
 
     def __init__(self) -> None:
-        self._logs = [0.0] * len(RISES)
-        self._events = _PRIOR_EVENTS
-        self._count = _PRIOR_COUNT
+        self._logs = [0.0] * len(ODDS)
 
     @property
     def wealth(self) -> float:
@@ -45,46 +46,43 @@ class TwoProportions:
     def add(self, baseline: Sequence[bool], candidate: Sequence[bool]) -> None:
         """One block of concurrent requests, both sides non-empty: whether it happened to each."""
         a, b = len(baseline), len(candidate)
-        if not a or not b:
-            raise ValueError("a block compares something with something")
-        hit_a, hit_b = sum(baseline), sum(candidate)
-        p = min(max(self._events / self._count, _LEAST), 1 - _LEAST)
-        for index, rise in enumerate(RISES):
-            q = min(p + rise, 1 - _LEAST)
-            if q <= p:
-                continue
-            both = (a * p + b * q) / (a + b)
-            self._logs[index] += hit_a * math.log(p / both)
-            self._logs[index] += (a - hit_a) * math.log((1 - p) / (1 - both))
-            self._logs[index] += hit_b * math.log(q / both)
-            self._logs[index] += (b - hit_b) * math.log((1 - q) / (1 - both))
-        self._events += hit_a
-        self._count += a
+        _refuse_nothing(a, b)
+        ours = sum(candidate)
+        hits = sum(baseline) + ours
+        if hits in (0, a + b):
+            return
+        for index, odds in enumerate(ODDS):
+            self._logs[index] += ours * math.log(odds) - _log_mean_of_odds(odds, hits, a, b)
 
 
-class Signs:
-    """Whether the candidate's values tend to be over the baseline's (or under, with signs turned).
+class Ranks:
+    """Whether the candidate's values are over the baseline's (or under, with sides turned).
 
-    Null hypothesis: a candidate's value is over a concurrent baseline's at most every other time.
-    Each comparison pays 1 + stake·(2z - 1), z in [0, 1] being the share of a block's pairs in which
-    the candidate's is over: of a mean of 1 at most under the null, so a product of them is an
-    e-process. Nothing is assumed about how the values are distributed.
+    Null hypothesis: in each block both are distributed alike, or the candidate's values are smaller
+    (stochastically). The bet is on the number of pairs in which the candidate's is over, ties being
+    half; nothing else is assumed about how the values are distributed. Ties only narrow the
+    distribution of that number around its mean, so they make no evidence.
     """
 
     def __init__(self) -> None:
-        self._logs = [0.0] * len(STAKES)
+        self._logs = [0.0] * len(OVERS)
 
     @property
     def wealth(self) -> float:
         """The evidence; 1 is none."""
         return mean_of_logs(self._logs)
 
-    def add(self, over: float) -> None:
-        """One comparison: the share, 0 to 1, that was over; ties count half."""
-        if not 0 <= over <= 1:
-            raise ValueError(f"{over} is no share")
-        for index, stake in enumerate(STAKES):
-            self._logs[index] += math.log1p(stake * (2 * over - 1))
+    def add(self, baseline: Sequence[float], candidate: Sequence[float]) -> None:
+        """One block of concurrent requests, both sides non-empty: the value of each."""
+        a, b = len(baseline), len(candidate)
+        _refuse_nothing(a, b)
+        over = 0.0
+        for value in candidate:
+            for other in baseline:
+                over += (value > other) + 0.5 * (value == other)
+        for index, share in enumerate(OVERS):
+            tilt, log_mean = _bet_on_pairs(share, a, b)
+            self._logs[index] += tilt * over - log_mean
 
 
 def mean(wealths: Iterable[float]) -> float:
@@ -95,7 +93,35 @@ def mean(wealths: Iterable[float]) -> float:
 
 def mean_of_logs(logs: Sequence[float]) -> float:
     """The mean of exp(logs); infinite where no float can hold it."""
-    most = max(logs)
-    if most > 700:
+    if max(logs) > 700:
         return math.inf
-    return sum(math.exp(each) for each in logs) / len(logs)
+    return sum(map(math.exp, logs)) / len(logs)
+
+
+@lru_cache(maxsize=4096)
+def _log_mean_of_odds(odds: float, hits: int, a: int, b: int) -> float:
+    """Log of the mean of odds^k, k being the candidate's part of the hits under the null."""
+    ways = (
+        math.comb(b, k) * math.comb(a, hits - k) * odds**k
+        for k in range(max(0, hits - a), min(hits, b) + 1)
+    )
+    return math.log(sum(ways) / math.comb(a + b, hits))
+
+
+@lru_cache(maxsize=4096)
+def _bet_on_pairs(share: float, a: int, b: int) -> tuple[float, float]:
+    """How much a bet on this share of pairs rises with each pair, as a log; and its mean's log.
+
+    The number of pairs that are over has the Gaussian binomial as its generating function. The rise
+    is what tilts the null's mean to the suspected one: exactly for a pair, nearly for more.
+    """
+    tilt = 3.0 * math.log(share / (1 - share)) / (a + b + 1)
+    log_mean = -math.log(math.comb(a + b, b))
+    for i in range(1, b + 1):
+        log_mean += math.log(math.expm1(tilt * (a + i)) / math.expm1(tilt * i))
+    return tilt, log_mean
+
+
+def _refuse_nothing(a: int, b: int) -> None:
+    if not a or not b:
+        raise ValueError("a block compares something with something")
