@@ -163,6 +163,7 @@ ROLLOUT = Rollout(
         candidate_requests=160,
         more_needed=40,
     ),
+    finished=5,
     cut=2,
 )
 LIMITS = (

@@ -18,6 +18,7 @@ from modelyard.core.deployments import DeploymentState
 from modelyard.core.errors import Conflict, LaunchFailed, NotFound
 from modelyard.core.home import Home
 from modelyard.core.replicas import ReplicaState
+from modelyard.core.rollout import Phase
 
 from .conftest import Controller, Follower, runs, until
 
@@ -269,6 +270,8 @@ def test_a_request_in_flight_holds_the_stop_of_its_worker(
         assert runs(before.pid)
         gateway.in_flight.clear()
         until(lambda: not runs(before.pid), "the old worker has ended")
+        until(lambda: client.rollout("yardling-2").phase is Phase.DONE, "the rollout is over")
+        assert (client.rollout("yardling-2").finished, client.rollout("yardling-2").cut) == (1, 0)
 
 
 def run_controller(home: Home, *arguments: str) -> subprocess.CompletedProcess[str]:

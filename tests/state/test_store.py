@@ -122,14 +122,28 @@ def test_a_rollout_is_written_with_its_deployment_and_outlives_it(store: Store) 
     store.deployments.change("chat", lambda _: DEPLOYMENT)
     moved = DEPLOYMENT.with_rollout(move(ROLLOUT, Signal.READY, "", 2.0))
     store.deployments.change("chat", lambda _: moved)
+    assert [each.rollout.phase for each in store.rollouts.list(None, 1)] == [Phase.TESTING]
     store.deployments.change("chat", lambda _: None)
 
     [known] = store.rollouts.list("chat", 10)
     assert store.rollouts.get("chat-1") == known
     assert (known.version, known.version_before) == ("yardling:1", "")
-    assert known.rollout.phase is Phase.TESTING
+    assert (known.rollout.phase, known.rollout.reason) == (Phase.UNDONE, "taken away")
     assert store.rollouts.list("other", 10) == []
     assert store.rollouts.get("chat-2") is None
+
+
+def test_a_rollout_that_nobody_goes_on_with_is_closed(store: Store) -> None:
+    store.deployments.change("chat", lambda _: DEPLOYMENT)
+    next_one = begin("chat-2", Plan(), candidate="green", before="blue", now=9.0)
+    store.deployments.change("chat", lambda d: d and d.with_rollout(next_one))
+    store.deployments.change("chat", lambda d: d and msgspec.structs.replace(d, rollout=None))
+
+    closed = [known.rollout for known in store.rollouts.list("chat", 10)]
+    assert [(each.id, each.phase, each.reason) for each in closed] == [
+        ("chat-2", Phase.UNDONE, "taken away"),
+        ("chat-1", Phase.UNDONE, "followed by another"),
+    ]
 
 
 def test_records_since_a_time_are_found_in_their_order(store: Store) -> None:

@@ -209,7 +209,10 @@ class _Wishes:
     def _plan_back(self, present: Deployment) -> Plan:
         """What the version before is asked before it is live again."""
         other = present.slot("green" if present.live == "blue" else "blue")
-        return read_plan({}, "" if other is None else _known_as(other))
+        # Where both could not run at once on the way here, they can't on the way back.
+        exclusive = present.rollout is not None and present.rollout.exclusive
+        written = {"strategy": "recreate"} if exclusive else {}
+        return read_plan(written, "" if other is None else _known_as(other))
 
     def _wish(self, request: DeployRequest) -> tuple[str, SlotSpec, Plan]:
         """Public name, what should run there, and how it becomes live; whatever can be refused

@@ -131,6 +131,10 @@ class RolloutView(_Strict):
     waits_for: str
     history: tuple[EntryView, ...]
     smoke: tuple[SmokeView, ...]
+    finished: int
+    cut: int
+    """Requests that were in flight on replicas when these drained: those that came to their end,
+    and those that the drain budget ended."""
     finding: dict[str, Any] | None
     """What the comparison showed last (`core/canary.py`)."""
     plan: dict[str, Any]

@@ -75,6 +75,8 @@ def rollout_view(known: KnownRollout, waits_for: str) -> RolloutView:
             for entry in rollout.history
         ),
         smoke=tuple(SmokeView(**msgspec.to_builtins(result)) for result in rollout.smoke),
+        finished=rollout.finished,
+        cut=rollout.cut,
         finding=None if rollout.finding is None else msgspec.to_builtins(rollout.finding),
         plan=msgspec.to_builtins(rollout.plan),
     )

@@ -66,6 +66,8 @@ class Reconciler:
         self._lives: dict[str, tuple[Life, asyncio.Task[None]]] = {}
         self._serving: dict[tuple[str, str, int | None], Serving] = {}
         self._held: frozenset[tuple[str, SlotSpec]] | None = None
+        self._draining: dict[str, int] = {}
+        """Requests that a replica had in flight when it began to drain."""
         self._listening_since = parts.ledger.now()
         self.waits: dict[tuple[str, Phase], str] = {}
         """What each rollout under way waits for, for people; by rollout id and phase."""
@@ -232,8 +234,11 @@ class Reconciler:
                 await self._launch(action)
             case Drain():
                 if ledger.move(action.replica, ReplicaState.DRAINING, error=action.error):
+                    in_flight = self._parts.gateways.in_flight()
+                    self._draining[action.replica] = in_flight.get(action.replica, 0)
                     self._parts.wake.set()
             case Stop():
+                await self._count(action)
                 self._end(action)
             case Advance():
                 await self._advance(action)
@@ -245,6 +250,22 @@ class Reconciler:
                 ledger.forget(action.replicas)
             case _:
                 assert_never(action)
+
+    async def _count(self, action: Stop) -> None:
+        """Note in the rollout what became of the requests that a replica had when it drained."""
+        replica = self._parts.ledger.get(action.replica)
+        had = self._draining.pop(action.replica, action.in_flight)
+        if replica is None or not had:
+            return
+
+        def step(present: Deployment | None) -> Deployment | None:
+            if present is None:
+                return None
+            finished = max(had - action.in_flight, 0)
+            return present.with_drained(replica.generation, finished, action.in_flight)
+
+        change = self._parts.store.deployments.change
+        await self._parts.ledger.write(change, replica.deployment, step)
 
     async def _advance(self, action: Advance) -> None:
         """Journal a rollout's move with the routes it asks for, in one transaction."""

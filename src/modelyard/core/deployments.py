@@ -85,6 +85,17 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
             return arrange(self.rollout)
         return Arrangement(live=self.live, runs=() if self.live is None else (self.live,))
 
+    def with_drained(self, generation: int, finished: int, cut: int) -> "Deployment":
+        """The same, a replica of this generation having stopped."""
+        rollout = self.rollout
+        mine = [spec.generation for spec in (self.blue, self.green) if spec is not None]
+        if rollout is None or generation not in mine or not finished + cut:
+            return self
+        told = msgspec.structs.replace(
+            rollout, finished=rollout.finished + finished, cut=rollout.cut + cut
+        )
+        return msgspec.structs.replace(self, rollout=told)
+
     def with_rollout(self, rollout: Rollout) -> "Deployment":
         """The same with its move so far."""
         message = rollout.reason if rollout.reason else self.message

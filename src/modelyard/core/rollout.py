@@ -170,8 +170,10 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
     """What the smoke tests were answered."""
     finding: Finding | None = None
     """What the comparison showed last."""
+    finished: int = 0
+    """Requests that were in flight on replicas when these began to drain, and came to their end."""
     cut: int = 0
-    """Requests that were in flight on replicas that had to be stopped."""
+    """Those that did not: the drain budget was over."""
 
     @property
     def over(self) -> bool:
@@ -274,6 +276,24 @@ def move(rollout: Rollout, happened: Signal, reason: str, now: float) -> Rollout
         entered_at=now,
         paused_at=now if stays_paused else None,
         reason=told if goes_back else rollout.reason,
+        history=(*rollout.history, entry),
+    )
+
+
+def close(rollout: Rollout, why: str, now: float) -> Rollout:
+    """The rollout as it is when nobody goes on with it: what it moves was taken away, or another
+    one follows while the version before still finishes."""
+    if rollout.over:
+        return rollout
+    switched = rollout.phase is Phase.DRAINING
+    after = Phase.DONE if switched else Phase.UNDONE
+    entry = Entry(at=now, phase=after, step=rollout.step, why=why)
+    return msgspec.structs.replace(
+        rollout,
+        phase=after,
+        entered_at=now,
+        paused_at=None,
+        reason=rollout.reason if switched else rollout.reason or why,
         history=(*rollout.history, entry),
     )
 

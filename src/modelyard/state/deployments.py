@@ -6,6 +6,7 @@ import msgspec
 import sqlalchemy as sa
 
 from modelyard.core.deployments import Deployment
+from modelyard.core.rollout import Rollout, close
 from modelyard.state.database import Database
 from modelyard.state.rollouts import KnownRollout, put_rollout
 from modelyard.state.tables import deployments as table
@@ -46,10 +47,28 @@ class Deployments:
                 connection.execute(
                     sa.insert(table).values(name=name, created_at=after.created_at, body=body)
                 )
-                known = _known(after)
-                if known is not None and (before is None or before.rollout != after.rollout):
-                    put_rollout(connection, known)
+            _journal(connection, before, after)
             return after
+
+
+def _journal(
+    connection: sa.Connection, before: Deployment | None, after: Deployment | None
+) -> None:
+    """Write down what became of the rollouts that a change is about."""
+    old = None if before is None else before.rollout
+    new = None if after is None else after.rollout
+    if before is not None and old is not None and (new is None or new.id != old.id):
+        why, at = ("taken away", old.entered_at) if new is None else ("followed by another",
+                                                                      new.started_at)  # fmt: skip
+        _put(connection, before, close(old, why, at))
+    if after is not None and new is not None and new != old:
+        _put(connection, after, new)
+
+
+def _put(connection: sa.Connection, deployment: Deployment, rollout: Rollout) -> None:
+    known = _known(msgspec.structs.replace(deployment, rollout=rollout))
+    if known is not None:
+        put_rollout(connection, known)
 
 
 def _known(deployment: Deployment) -> KnownRollout | None:

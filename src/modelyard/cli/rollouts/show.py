@@ -41,6 +41,8 @@ def lines(view: RolloutView) -> Iterator[str]:
         took = "" if last else f"  {until - entry.at:.2f} s"
         why = entry.why.splitlines()[0]
         yield f"  {entry.at - view.started_at:8.2f} s  {entry.phase.value:<10} {why}{took}"
+    if view.finished or view.cut:
+        yield f"drained   {view.finished} requests in flight came to their end, {view.cut} were cut"
     for test in view.smoke:
         verdict = "passed" if test.passed else "FAILED"
         yield f"test      {verdict}  {test.test}: {test.told}"
