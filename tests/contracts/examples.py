@@ -248,6 +248,7 @@ RECORD = RequestRecord(
     limits=("requests_per_min:key-7",),
     guard=(GuardVerdict(check="injection", verdict="flag", reason="rule 12"),),
     shadow_of="req-0",
+    agreement=0.75,
     trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
 )
 COMMAND = Command(argv=("/usr/bin/engine", "--port", "40001"), env={"OMP_NUM_THREADS": "2"})

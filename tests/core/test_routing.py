@@ -13,7 +13,7 @@ from modelyard.core.routes import (
     ShadowRoute,
     SlotRoute,
 )
-from modelyard.core.routing import Load, choose, choose_slot, unenforceable
+from modelyard.core.routing import Load, choose, choose_slot, is_copied, unenforceable
 
 BALANCING: list[Balancing] = [
     "round_robin", "least_in_flight", "power_of_two", "prefix_affinity", "session",
@@ -124,7 +124,9 @@ def test_what_a_gateway_could_not_enforce_is_named() -> None:
     falling = _route(policy=Policy(fallbacks=("nowhere",)))
     assert "'nowhere'" in str(unenforceable(_snapshot(falling), frozenset()))
     shadowed = msgspec.structs.replace(whole, shadow=ShadowRoute(slot="green", sample=0.1))
-    assert "shadow" in str(unenforceable(_snapshot(shadowed), frozenset()))
+    assert "green" in str(unenforceable(_snapshot(shadowed), frozenset()))
+    there = msgspec.structs.replace(shadowed, slots=(_slot("blue", 1, 1), _slot("green", 0, 1)))
+    assert unenforceable(_snapshot(there), frozenset()) is None
 
 
 def test_a_credential_that_is_not_there_is_named() -> None:
@@ -162,6 +164,41 @@ def test_a_slot_whose_share_grows_loses_nobody(key: str, share: float, more: flo
     assert before is not None
     assert after is not None
     assert not (before.slot == "green" and after.slot == "blue")
+
+
+@given(st.text(min_size=1, max_size=20), st.lists(st.floats(0.01, 1), min_size=2, max_size=8))
+def test_nobody_moves_back_while_a_share_grows(key: str, shares: list[float]) -> None:
+    """From the first step of a canary to the switch, each caller moves once at most."""
+    went = []
+    for share in sorted(shares):
+        route = _route(_slot("blue", 1 - share, 1), _slot("green", share, 1))
+        chosen = choose_slot(route, draw=0.5, sticky=key)
+        assert chosen is not None
+        went.append(chosen.slot)
+    assert went == sorted(went)  # blue, then green
+
+
+def test_it_is_not_always_the_same_callers_that_come_first() -> None:
+    def first(name: str, digest: str) -> set[int]:
+        green = msgspec.structs.replace(_slot("green", 0.1, 1), digest=digest)
+        route = msgspec.structs.replace(_route(_slot("blue", 0.9, 1), green), name=name)
+        chosen = [choose_slot(route, draw=0.5, sticky=f"user-{n}") for n in range(2000)]
+        return {n for n, slot in enumerate(chosen) if slot is not None and slot.slot == "green"}
+
+    tries = [first("m", "sha256:a"), first("m", "sha256:b"), first("other", "sha256:a")]
+    assert all(tries)
+    assert len(set.intersection(*tries)) < 20  # about 2 of 2000, were they independent
+
+
+def test_copies_are_sampled_by_the_request() -> None:
+    def copied(sample: float) -> set[int]:
+        shadow = ShadowRoute(slot="green", sample=sample)
+        return {n for n in range(4000) if is_copied(shadow, f"req-{n:x}")}
+
+    assert copied(0.0) == set()
+    assert len(copied(1.0)) == 4000
+    assert 300 < len(copied(0.1)) < 500
+    assert copied(0.1) < copied(0.5)
 
 
 def test_sticky_shares_are_those_of_the_weights() -> None:

@@ -143,9 +143,8 @@ async def test_a_snapshot_that_can_not_be_enforced_changes_nothing(
     """Promise G14, as far as routes go: the old ones stay in force."""
     serving = await _serve(controller)
     rig: Rig = await start_rig(model_route([engines[0].url]), controller=controller.url)
-    shadowed = model_route([])
-    shadowed = msgspec.structs.replace(shadowed, shadow=ShadowRoute(slot="green", sample=0.5))
-    controller.publish(2, shadowed)
+    nowhere = msgspec.structs.replace(model_route([]), shadow=ShadowRoute(slot="green", sample=0.5))
+    controller.publish(2, nowhere)
     await eventually(lambda: controller.reports, lambda reports: len(reports) > 1)
 
     assert await rig.metric("modelyard_gateway_routes_version") == 1

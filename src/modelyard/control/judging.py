@@ -24,7 +24,7 @@ from modelyard.core.replicas import ReplicaState
 from modelyard.core.rollout import Phase, Rollout
 from modelyard.core.sights import Judged
 from modelyard.core.smoke import SmokeResult
-from modelyard.core.trials import arm_of, evidence_of
+from modelyard.core.trials import Side, arm_of, evidence_of
 from modelyard.state.records import Records
 
 log = logging.getLogger(__name__)
@@ -206,11 +206,14 @@ class Judge:
         before = None if rollout.before is None else deployment.slot(rollout.before)
         if spec is None or trial.comparison is None or trial.levels is None:
             return
-        digests = (None if before is None else before.digest, spec.digest)
+        candidate = Side(rollout.candidate, spec.digest)
+        baseline = None
+        if rollout.before is not None and before is not None:
+            baseline = Side(rollout.before, before.digest)
         for record in records:
             if record.deployment != deployment.name:
                 continue
-            arm = arm_of(record, *digests)
+            arm = arm_of(record, baseline, candidate)
             if arm is None:
                 continue
             evidence = evidence_of(record)

@@ -109,6 +109,30 @@ REPLICA_AVAILABLE = Metric(
     help="1 while a replica is asked, 0 while its breaker keeps requests from it.",
     labels=("model", "slot", "replica"),
 )
+SHADOWED = Metric(
+    name="modelyard_shadow_requests",
+    kind="counter",
+    help="Copies of live requests, by how they ended: completed, failed, cancelled, rejected.",
+    labels=("model", "outcome"),
+)
+SHADOW_DROPPED = Metric(
+    name="modelyard_shadow_requests_dropped",
+    kind="counter",
+    help="Copies that were not made, or that say nothing of the version on trial, and why.",
+    labels=("model", "reason"),
+)
+SHADOW_IN_FLIGHT = Metric(
+    name="modelyard_shadow_requests_in_flight",
+    kind="gauge",
+    help="Copies under way.",
+)
+SHADOW_AGREEMENT = Metric(
+    name="modelyard_shadow_agreement",
+    kind="histogram",
+    help="Common beginning of a copy's answer and the live one, as a share of the longer one.",
+    labels=("model",),
+    buckets=(0.1, 0.25, 0.5, 0.75, 0.9, 0.99, 0.9999, 1.0),
+)
 RECORDS_WAITING = Metric(
     name="modelyard_gateway_records_waiting",
     kind="gauge",

@@ -92,5 +92,9 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Limits that were looked at, as `kind:scope`."""
     guard: tuple[GuardVerdict, ...] = ()
     shadow_of: str | None = None
-    """Request id of the live request that this one is a copy of."""
+    """Request id of the live request that this one is a copy of: nobody asked for it, nobody pays
+    for it."""
+    agreement: float | None = None
+    """Of a copy: how much of its answer is that of the live one (`core/agreement.py`); None where
+    one of them was not whole, or too long to be compared."""
     trace_id: str | None = None

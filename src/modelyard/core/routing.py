@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import msgspec
 
-from modelyard.core.routes import Balancing, ModelRoute, RouteSnapshot, SlotRoute
+from modelyard.core.routes import Balancing, ModelRoute, RouteSnapshot, ShadowRoute, SlotRoute
 
 YIELD_RATIO = 1.5
 YIELD_REQUESTS = 4
@@ -111,27 +111,42 @@ def _score(sticky: str, candidate: str, weight: float) -> float:
 
     Schindelhauer and Schomaker, "Weighted Distributed Hash Tables", 2005.
     """
-    hashed = hashlib.blake2b(f"{candidate}\0{sticky}".encode(), digest_size=8).digest()
-    return -weight / math.log((int.from_bytes(hashed) + 0.5) / 2**64)
+    return -weight / math.log(_hashed(f"{candidate}\0{sticky}"))
+
+
+def _hashed(text: str) -> float:
+    """Uniform in (0, 1), and always the same of a text."""
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8).digest()
+    return min((int.from_bytes(digest) + 0.5) / 2**64, 1 - 2**-53)
 
 
 def choose_slot(route: ModelRoute, *, draw: float, sticky: str = "") -> SlotRoute | None:
     """Choose a slot of the model by weight among those that have replicas, None when none has.
 
-    With `sticky`, the same one always gets the same slot while the weights stay, and one whose
-    weight grows loses nobody.
+    With `sticky`, the same one always gets the same slot while the weights stay, and a slot whose
+    weight grows loses nobody (promise D6). Who comes first is another one for each model and
+    version: not always the same callers try what is new.
     """
     able = [slot for slot in route.slots if slot.weight > 0 and slot.replicas]
     if len(able) < 2:
         return able[0] if able else None
     if sticky:
-        return max(able, key=lambda slot: _score(sticky, slot.slot, slot.weight))
+        caller = f"{route.name}\0{sticky}"
+        return max(able, key=lambda slot: _score(caller, f"{slot.slot} {slot.digest}", slot.weight))
     mark = draw * sum(slot.weight for slot in able)
     for slot in able:
         mark -= slot.weight
         if mark < 0:
             return slot
     return able[-1]
+
+
+def is_copied(shadow: ShadowRoute, request_id: str) -> bool:
+    """Whether a request is one of those whose copies the shadow gets (promise D7).
+
+    By the request and not by who asks: with few callers, a share of them is all requests or none.
+    """
+    return _hashed(f"shadow\0{request_id}") < shadow.sample
 
 
 def unenforceable(snapshot: RouteSnapshot, credentials: frozenset[str]) -> str | None:
@@ -149,8 +164,8 @@ def unenforceable(snapshot: RouteSnapshot, credentials: frozenset[str]) -> str |
             for replica in slot.replicas
             if replica.credential is not None and replica.credential not in credentials
         ]
-        if model.shadow is not None:
-            return f"model {model.name!r} asks for shadow, which is not done yet"
+        if model.shadow is not None and model.shadow.slot not in {s.slot for s in model.slots}:
+            return f"model {model.name!r} copies to {model.shadow.slot}, a slot that it has not"
         if unknown:
             return f"model {model.name!r} falls back on {unknown[0]!r}, which is not a model here"
         if missing:

@@ -1,28 +1,44 @@
 """What a request's record shows of the version that answered it."""
 
+import msgspec
+
 from modelyard.core.canary import Arm, Evidence
 from modelyard.core.pinning import PINNED_BY
 from modelyard.core.records import AttemptOutcome, RequestRecord
+from modelyard.core.routes import Slot
 
 AT_FAULT: frozenset[AttemptOutcome] = frozenset({"unreachable", "error_status", "timeout", "cut"})
 """Ends of an attempt that the replica is to blame for."""
 _MAKES_TEXT = frozenset({"chat", "completions"})
 
 
-def arm_of(record: RequestRecord, baseline: str | None, candidate: str) -> Arm | None:
-    """Whose evidence it is, by digest; None when it says nothing of either.
+class Side(msgspec.Struct, frozen=True):
+    """One of the two versions that are compared. The same version may be tried with other settings,
+    and a slot holds one version after the other: both have to be right."""
 
-    No evidence: what was answered without a replica, what the caller is to blame for, what our own
-    tests asked, and requests whose client left before anything went wrong.
+    slot: Slot
+    digest: str
+
+    def made(self, record: RequestRecord) -> bool:
+        """Whether it is what was asked."""
+        return record.slot == self.slot and record.digest == self.digest
+
+
+def arm_of(record: RequestRecord, baseline: Side | None, candidate: Side) -> Arm | None:
+    """Whose evidence it is; None when it says nothing of either.
+
+    Copies of live requests are evidence like any other. No evidence: what was answered without a
+    replica, what the caller is to blame for, what our own tests asked, and requests whose client
+    left before anything went wrong.
     """
     if record.key_id == PINNED_BY or record.cache in ("hit", "joined"):
         return None
     at_fault = any(attempt.outcome in AT_FAULT for attempt in record.attempts)
     if record.outcome in ("rejected", "cancelled") and not at_fault:
         return None
-    if record.digest == candidate:
+    if candidate.made(record):
         return "candidate"
-    return "baseline" if baseline is not None and record.digest == baseline else None
+    return "baseline" if baseline is not None and baseline.made(record) else None
 
 
 def evidence_of(record: RequestRecord) -> Evidence:

@@ -1,4 +1,7 @@
-"""What keys used: request records summed by day, tenant, key and model."""
+"""What keys used: request records summed by day, tenant, key and model.
+
+Copies for a version on trial (`shadow_of`) are nobody's use.
+"""
 
 from collections.abc import Iterable
 
@@ -33,6 +36,8 @@ def summed(records: Iterable[RequestRecord]) -> list[Usage]:
     """The records' usage, a row for each day, tenant, key and model."""
     rows: dict[tuple[int, str, str, str], Usage] = {}
     for record in records:
+        if record.shadow_of is not None:
+            continue
         day = int(record.received_at // DAY_S)
         key = (day, record.tenant or "", record.key_id or "", record.model or "")
         known = rows.get(key)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Iterable
 
+import msgspec
 from prometheus_client import CollectorRegistry, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 
@@ -22,6 +23,18 @@ SHARED: frozenset[CacheResult] = frozenset({"hit", "joined"})
 """Answers that no replica made for this request."""
 UNKNOWN = "unknown"
 """Label of requests whose model is not one of ours: what clients invent must not become labels."""
+
+
+class CopyEnd(msgspec.Struct, frozen=True, kw_only=True):
+    """How a copy of a live request ended."""
+
+    live_id: str
+    outcome: Outcome
+    status: int
+    took_s: float
+    error_code: str | None = None
+    agreement: float | None = None
+    """With the live answer, 0 to 1; None when they can't be compared."""
 
 
 class Accounting:
@@ -62,6 +75,13 @@ class Accounting:
         gauge(metrics.CACHE_BYTES, make).set_function(lambda: cache.size_bytes)
         self._cached = counter(metrics.CACHE_RESULTS, make)
         self._limited = counter(metrics.LIMITED, make)
+        self.copies: set[Call] = set()
+        """Copies of live requests that have not ended."""
+        self._copied = 0
+        gauge(metrics.SHADOW_IN_FLIGHT, make).set_function(lambda: len(self.copies))
+        self._shadowed = counter(metrics.SHADOWED, make)
+        self._shadow_dropped = counter(metrics.SHADOW_DROPPED, make)
+        self._agreement = histogram(metrics.SHADOW_AGREEMENT, make)
         make.register(_ReplicaCollector(routes))
 
     def begin(self) -> Call:
@@ -80,6 +100,42 @@ class Accounting:
         self._books.put(record)
         self._explanations.keep(record, call.trail)
         self._measure(record)
+
+    # --- copies of live requests: counted apart, nobody's use (promise D7) -----------------------
+
+    def begin_copy(self, live: Call) -> Call:
+        """A call for the same request that another version is asked beside the live one."""
+        self._copied += 1
+        copy = live.branch()
+        copy.request_id = f"shadow-{self._gateway}-{self._copied:x}"
+        copy.received_at, copy.received = time.time(), time.monotonic()
+        copy.request_bytes = len(copy.body)
+        copy.trail = []
+        self.copies.add(copy)
+        return copy
+
+    def finish_copy(self, copy: Call, ended: CopyEnd) -> None:
+        """End a copy: called once for every `begin_copy` that was not dropped."""
+        self.copies.discard(copy)
+        record = msgspec.structs.replace(
+            self._record(copy, ended.outcome, ended.status, ended.error_code),
+            tenant=None,
+            key_id=None,
+            shadow_of=ended.live_id,
+            agreement=ended.agreement,
+            e2e_s=ended.took_s,
+        )
+        self._books.put(record)
+        model = record.model or UNKNOWN
+        self._shadowed.labels(model, record.outcome).inc()
+        if ended.agreement is not None:
+            self._agreement.labels(model).observe(ended.agreement)
+
+    def drop_copy(self, model: str | None, reason: str, copy: Call | None = None) -> None:
+        """Count a copy that was not made, or (`copy`) ended without saying anything."""
+        if copy is not None:
+            self.copies.discard(copy)
+        self._shadow_dropped.labels(model or UNKNOWN, reason).inc()
 
     @property
     def ended(self) -> int:

@@ -24,7 +24,7 @@ from modelyard.gateway.outlet import Outlet
 from modelyard.gateway.placing import Place, Placer
 from modelyard.gateway.relay import AnswerGatherer, StreamRelay, brief, note_answer
 from modelyard.gateway.routes import LiveReplica, RouteTable
-from modelyard.gateway.upstream import Exchange
+from modelyard.gateway.upstream import AnswerTooLarge, Exchange
 from modelyard.wire import http
 from modelyard.wire.assembly import ASSEMBLIES
 from modelyard.wire.openai import read_answer, with_fields
@@ -49,7 +49,15 @@ class BadStatus(UpstreamError):
 class Attempts:
     """Brings a call to an answer of one slot, or raises what the client is told."""
 
-    def __init__(self, routes: RouteTable, placer: Placer, draws: random.Random) -> None:
+    def __init__(
+        self,
+        routes: RouteTable,
+        placer: Placer,
+        draws: random.Random,
+        max_answer_bytes: int = MAX_ANSWER_BYTES,
+    ) -> None:
+        """`max_answer_bytes`: of an answer that is not streamed."""
+        self._max_answer_bytes = max_answer_bytes
         self._routes = routes
         self._placer = placer
         self._draws = draws
@@ -115,7 +123,7 @@ class Attempts:
         call.begin_attempt()
         outcome: AttemptOutcome = "cancelled"
         exchange: Exchange | None = None
-        slow = False
+        excused = False
         replica.circuit.begin(begun)
         try:
             with replica:
@@ -129,15 +137,17 @@ class Attempts:
             return answer
         except UpstreamError as error:
             outcome = outcome_of(error)
-            slow = exchange is not None and exchange.overran
+            # What was asked for is to blame for a long answer that ran out of the request's time,
+            # and for one that is too large: any replica would have failed at it.
+            excused = isinstance(error, AnswerTooLarge)
+            excused = excused or (exchange is not None and exchange.overran)
             if error.retry_after_s is not None or outcome == "busy":
                 replica.circuit.put_aside(error.retry_after_s or _ASIDE_S, time.monotonic())
             raise
         finally:
             status = exchange.status if exchange is not None and exchange.head_seen else None
             call.attempted(replica, begun, outcome, (reason, status))
-            # A long answer that ran out of the request's time is not the replica's failure.
-            judged = "cancelled" if slow else outcome
+            judged = "cancelled" if excused else outcome
             replica.circuit.end(judged, route.policy.breaking, time.monotonic())
             if SIGNALS.get(judged) is Signal.FAILED:
                 self._placer.take_out_outliers(replica.slot, route.policy)
@@ -174,7 +184,7 @@ class Attempts:
                 await self._stream(call, exchange, client, content_type)
                 return None
             return await self._gather(call, exchange)
-        body = await exchange.body(MAX_ANSWER_BYTES)
+        body = await exchange.body(self._max_answer_bytes)
         if status >= 500 or status in BUSY:
             raise BadStatus(status, body, exchange.headers.get(b"retry-after", b""))
         if status in OUR_FAULT and call.replica is not None and call.replica.route.credential:
@@ -193,7 +203,7 @@ class Attempts:
         note_answer(call, view)
 
     async def _gather(self, call: Call, exchange: Exchange) -> Answer:
-        gatherer = AnswerGatherer(call, exchange, MAX_ANSWER_BYTES)
+        gatherer = AnswerGatherer(call, exchange, self._max_answer_bytes)
         exchange.relay(gatherer.feed)
         await exchange.until(lambda: False)
         return Answer(exchange.status, gatherer.whole())

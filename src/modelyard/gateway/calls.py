@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Callable
 
 import msgspec
 
@@ -58,6 +59,7 @@ class Call:
         "last_byte",
         "limits",
         "model",
+        "on_dispatch",
         "operation",
         "opted_in",
         "overflow",
@@ -111,6 +113,8 @@ class Call:
         """Limits that were looked at, as `kind:scope`."""
         self.trail: list[tuple[str, object]] = []
         """What was decided on the way, for `explain`: a word, and what it was decided on."""
+        self.on_dispatch: Callable[[], None] | None = None
+        """Told once, when it is about to be sent to a replica for the first time."""
         self.overflow = ""
         """What was done about a request that did not fit into the context."""
         self.shares = False
@@ -154,6 +158,20 @@ class Call:
             return (self.view.user if self.view is not None else None) or ""
         return self.session if by == "session" else ""
 
+    @property
+    def caller(self) -> str:
+        """Who stays with one version while shares change (promise D6), empty for nobody.
+
+        What the policy says (`sticky_by`); where it says nothing, whoever is named most closely:
+        the key's user or session, else the key; without keys, user or session.
+        """
+        if self.route is not None and self.route.policy.sticky_by != "none":
+            return self.sticky
+        key = self.key.key_id if self.key is not None else ""
+        user = (self.view.user if self.view is not None else None) or ""
+        named = f"user {user}" if user else f"session {self.session}" if self.session else ""
+        return f"{key}\0{named}" if key or named else ""
+
     def branch(self) -> "Call":
         """A call for the same request that gathers what is asked for several of them."""
         other = Call(self.request_id, self.received_at)
@@ -170,6 +188,9 @@ class Call:
 
     def begin_attempt(self) -> None:
         """Forget what an earlier attempt answered: none of it has reached the client."""
+        told, self.on_dispatch = self.on_dispatch, None
+        if told is not None:
+            told()
         self.events = 0
         self.end_seen = False
         self.usage = None

@@ -3,7 +3,7 @@
 import asyncio
 import random
 import time
-from typing import Any
+from typing import Any, Protocol
 
 import msgspec
 
@@ -19,12 +19,12 @@ from modelyard.core.errors import (
 from modelyard.core.routes import ModelRoute, SlotRoute
 from modelyard.core.routing import choose_slot
 from modelyard.gateway.admission import Admission
-from modelyard.gateway.attempts import Attempts
 from modelyard.gateway.cache import AnswerCache, Entry
 from modelyard.gateway.calls import Answer, Call
 from modelyard.gateway.connection import Connection
 from modelyard.gateway.context import ContextFitter
 from modelyard.gateway.flights import Flight, Flights, Seat
+from modelyard.gateway.outlet import Outlet
 from modelyard.gateway.placing import Moved, no_replica
 from modelyard.gateway.routes import RouteTable
 from modelyard.wire import replay, sse
@@ -36,6 +36,18 @@ _SSE = (b"content-type", b"text/event-stream")
 _NO_CACHE = (b"cache-control", b"no-cache")
 
 
+class Asking(Protocol):
+    """Asks the replicas of one slot: `Attempts`, and what stands before them."""
+
+    async def run(
+        self, call: Call, route: ModelRoute, slot: SlotRoute, client: Outlet
+    ) -> Answer | None:
+        """Return the whole answer, or None when it was streamed to the client."""
+
+    async def until_served(self, call: Call, route: ModelRoute) -> None:
+        """Wait, where the policy says so, until a slot has a replica; raises NoReplica."""
+
+
 class Dispatcher:
     """Brings a call to an answer, or raises what the client is told."""
 
@@ -43,7 +55,7 @@ class Dispatcher:
         self,
         routes: RouteTable,
         admission: Admission,
-        attempts: Attempts,
+        attempts: Asking,
         fitter: ContextFitter,
         cache: AnswerCache,
         draws: random.Random,
@@ -102,7 +114,7 @@ class Dispatcher:
             if slot is None:
                 raise no_replica(route)
         else:
-            slot = choose_slot(route, draw=self._draws.random(), sticky=call.sticky)
+            slot = choose_slot(route, draw=self._draws.random(), sticky=call.caller)
         if slot is None:
             return None
         if call.operation not in slot.operations:

@@ -84,4 +84,5 @@ _NAMES = {
     "context": ("prompt_tokens", "wanted_tokens", "context_length", "action"),
     "cache": ("result", "why"),
     "model": ("gave_up", "because"),
+    "shadow": ("copy", "version", "outcome", "agreement"),
 }

@@ -49,6 +49,7 @@ from modelyard.gateway.probing import Prober
 from modelyard.gateway.records import RecordLog
 from modelyard.gateway.request import ConnectionLimits
 from modelyard.gateway.routes import RouteTable
+from modelyard.gateway.shadowing import MAX_ANSWER_BYTES, Shadowing
 from modelyard.gateway.spool import RecordSpool, SpoolPolicy
 from modelyard.gateway.standing import Standing
 from modelyard.gateway.tls import server_context
@@ -131,13 +132,21 @@ class Service:
         self.accounting = Accounting(
             identity, routes, self._books, estimates, explanations, cache, placer.room
         )
+        self._shadowing = Shadowing(
+            Attempts(routes, placer, draws),
+            Attempts(routes, placer, draws, MAX_ANSWER_BYTES),
+            routes,
+            placer.room,
+            self.accounting,
+            lambda: self._books.waiting,
+        )
         self.gateway = Gateway(
             routes,
             admission,
             Dispatcher(
                 routes,
                 admission,
-                Attempts(routes, placer, draws),
+                self._shadowing,
                 ContextFitter(routes, estimates),
                 cache,
                 draws,
@@ -169,6 +178,7 @@ class Service:
                 for task in tasks:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                await self._shadowing.close()
                 self._books.flush()
                 self._routes.close()
                 self._remove_run_record()
@@ -272,6 +282,7 @@ class Service:
     async def _drain(self) -> None:
         """Finish what is in flight until the deadline, cut the rest with an error (G21)."""
         self.standing.draining = True
+        await self._shadowing.close()
         ended = self.accounting.ended
         log.info("draining: %d requests in flight", len(self.accounting.open))
         for connection in list(self.gateway.connections):

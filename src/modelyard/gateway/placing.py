@@ -34,7 +34,7 @@ class Placer:
         self._draws = draws
         self._prefixes = PrefixIndex()
         self.room = WaitingRoom()
-        routes.on_change = self.room.poke_all
+        routes.on_change.append(self.room.poke_all)
         routes.on_free = self.room.poke
 
     async def place(self, call: Call, route: ModelRoute, slot: SlotRoute, tried: set[str]) -> Place:

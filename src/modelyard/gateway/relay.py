@@ -6,7 +6,7 @@ from modelyard.core.errors import UpstreamCut, UpstreamError
 from modelyard.core.routes import Operation
 from modelyard.gateway.calls import Call
 from modelyard.gateway.outlet import Outlet
-from modelyard.gateway.upstream import Exchange
+from modelyard.gateway.upstream import AnswerTooLarge, Exchange
 from modelyard.wire import sse
 from modelyard.wire.assembly import ASSEMBLIES
 from modelyard.wire.openai import AnswerView, read_answer
@@ -151,14 +151,14 @@ class AnswerGatherer(StreamReader):
         self._left_bytes = limit_bytes
 
     def take(self, events: list[bytes]) -> None:
-        """Add them to the answer. Raises ValueError when it grows too large."""
+        """Add them to the answer, as long as it does not grow too large."""
         for event in events:
             self._left_bytes -= len(event)
             payload = sse.data_of(event)
             if payload is not None and payload.strip() != sse.DONE:
                 self._assembly.feed(payload)
         if self._left_bytes < 0:
-            raise ValueError("the answer is too large")
+            self._exchange.fail(AnswerTooLarge("the replica's answer is too large"))
 
     def whole(self) -> bytes:
         """The answer; raises UpstreamError when the stream was not whole."""

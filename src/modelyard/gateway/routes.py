@@ -60,10 +60,6 @@ def _nobody(_model: str) -> None:
     """Nobody waits."""
 
 
-def _nothing() -> None:
-    """Nobody is to be told."""
-
-
 class Applied(NamedTuple):
     """Identity of the snapshot in force."""
 
@@ -76,7 +72,7 @@ class RouteTable:
 
     def __init__(self, credentials: Credentials | None = None) -> None:
         self._credentials = credentials or Credentials()
-        self.on_change: Callable[[], None] = _nothing
+        self.on_change: list[Callable[[], None]] = []
         """Told when a snapshot was put into force."""
         self.on_free: Callable[[str], None] = _nobody
         """Told a model when one of its replicas has room for one more."""
@@ -118,7 +114,8 @@ class RouteTable:
         self._default = snapshot.default_model
         self.applied = Applied(snapshot.epoch, snapshot.version)
         log.info("routes %d applied: %d models", snapshot.version, len(self._models))
-        self.on_change()
+        for told in self.on_change:
+            told()
 
     def close(self) -> None:
         """Close every kept connection."""

@@ -26,6 +26,10 @@ MAX_IDLE = 64
 MAX_HEAD_BYTES = 256 * 1024
 
 
+class AnswerTooLarge(UpstreamError):
+    """An answer that is not streamed is over the bound of what is kept in memory."""
+
+
 class Exchange:
     """One request on one connection. Errors are those of the upstream branch of the tree."""
 
@@ -141,7 +145,7 @@ class Exchange:
 
     def _check_size(self) -> None:
         if self._limit and self._size > self._limit:
-            self.fail(UpstreamError(f"the replica's answer is over {self._limit} bytes"))
+            self.fail(AnswerTooLarge(f"the replica's answer is over {self._limit} bytes"))
             self._connection.abort()
 
     # --- time (promise G6) -----------------------------------------------------------------------
