@@ -131,6 +131,7 @@ LITELLM = Peer(
         "bodies/up-to-the-bound": _LICENSED,
         "caching/sampled": "keeps what it is told to, sampled or not; a request opts out",
         "caching/no-store": "is told by `cache: {no-store: true}` in the body, not by a header",
+        "fallbacks/never-in-mid-stream": "lets the other model go on in mid-stream, by design",
         "caching/single-flight": _NO_FLIGHTS,
         "caching/leader-leaves": _NO_FLIGHTS,
         "caching/failed-flight": _NO_FLIGHTS,

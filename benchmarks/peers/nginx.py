@@ -78,7 +78,7 @@ NGINX = Peer(
         **NOT_MODELYARD,
         "keys": "knows no keys of an API; auth_basic and auth_request are something else",
         "limits": "limit_req and limit_conn count by address, not by key or token",
-        "caching": "proxy_cache is for GET and HEAD; it can't know which answers are sampled",
+        "caching": "proxy_cache goes by the URL, not by what is asked in the body",
         "fallbacks": _BODIES,
         "drain/sigterm": "SIGTERM is its fast shutdown, SIGQUIT the graceful one (nginx(8))",
         "timeouts/total*": "has timeouts between reads only (proxy_read_timeout)",
