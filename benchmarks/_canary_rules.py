@@ -22,13 +22,14 @@ Judge = Callable[[Requests], float | None]
 def ours(requests: Requests, look_s: float = 1.0) -> float | None:
     """`core/canary.py` with its defaults, looked at each second, as the controller does."""
     comparison = Comparison(CanaryRules(alpha=ALPHA))
+    began = requests.began_s >= 0  # as `core/trials.py` has it
     next_look = look_s
     columns = (
         requests.finished_s, requests.candidate, requests.failed, requests.truncated,
         requests.ttft_s, requests.itl_s, requests.tokens,
     )  # fmt: skip
     for at, candidate, failed, truncated, ttft_s, itl_s, tokens in zip(
-        *(column.tolist() for column in columns), strict=True
+        *(column.tolist() for column in (each[began] for each in columns)), strict=True
     ):
         if at >= next_look:
             if comparison.alarmed:

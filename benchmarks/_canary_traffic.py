@@ -18,6 +18,8 @@ ERRORS = 0.01
 TTFT_MEDIAN_S, TTFT_SIGMA = 0.4, 0.5
 ITL_MEDIAN_S, ITL_SIGMA = 0.03, 0.3
 TOKENS_MEDIAN, TOKENS_SIGMA = 150.0, 0.7
+CALLERS_SIGMA = 0.3
+"""How much callers differ in the first token's time and in the answer's length."""
 DRIFT = 0.6
 """Over the whole time, times of both versions rise by this much."""
 
@@ -33,6 +35,8 @@ class Setting:
     tokens_median: float = TOKENS_MEDIAN
     begun_before_s: float = 0.0
     """The live version has been asked for so long before the canary began."""
+    callers: int = 0
+    """Each stays with one version and asks in a way of its own; 0: every request by itself."""
 
     def __str__(self) -> str:
         return f"{self.rate:g}/s, {self.share:.0%}"
@@ -71,6 +75,8 @@ class Requests:
 
     finished_s: Floats
     """Since the canary began."""
+    began_s: Floats
+    """Negative: before the canary did."""
     candidate: Flags
     failed: Flags
     truncated: Flags
@@ -90,20 +96,32 @@ def draw(setting: Setting, wrong: Regression, seed: tuple[int, ...]) -> Requests
     span_s = LASTS_S + setting.begun_before_s
     count = int(draws.poisson(setting.rate * span_s))
     arrived = np.sort(draws.uniform(-setting.begun_before_s, LASTS_S, count))
-    candidate = (draws.random(count) < setting.share) & (arrived >= 0)
+    chosen = draws.random(count) < setting.share
+    callers = np.zeros(count, dtype=np.int64)
+    usual_ttft = usual_length = np.ones(1)
+    if setting.callers:
+        often = 1 / np.arange(1, setting.callers + 1)
+        callers = draws.choice(setting.callers, size=count, p=often / often.sum())
+        chosen = (draws.random(setting.callers) < setting.share)[callers]
+        usual_ttft = draws.lognormal(0, CALLERS_SIGMA, setting.callers)
+        usual_length = draws.lognormal(0, CALLERS_SIGMA, setting.callers)
+    candidate = chosen & (arrived >= 0)
     failed = draws.random(count) < ERRORS + wrong.more_errors * candidate
     truncated = draws.random(count) < wrong.truncated * candidate
     slower = 1 + DRIFT * np.clip(arrived / LASTS_S, 0, 1)
-    ttft = TTFT_MEDIAN_S * draws.lognormal(0, TTFT_SIGMA, count) * slower
+    ttft = TTFT_MEDIAN_S * draws.lognormal(0, TTFT_SIGMA, count) * slower * usual_ttft[callers]
     ttft *= np.where(candidate, wrong.ttft, 1.0)
     ttft *= np.where(candidate & (draws.random(count) < wrong.slow_tail), 10.0, 1.0)
     itl = ITL_MEDIAN_S * draws.lognormal(0, ITL_SIGMA, count) * slower
     tokens = setting.tokens_median * draws.lognormal(0, TOKENS_SIGMA, count)
-    tokens = np.ceil(tokens * np.where(candidate, wrong.length, 1.0))
+    tokens = np.ceil(tokens * usual_length[callers] * np.where(candidate, wrong.length, 1.0))
     finished = arrived + ttft + np.where(failed, 0.0, tokens * itl)
     order = np.argsort(finished)
     found = Requests(
-        *(each[order] for each in (finished, candidate, failed, truncated, ttft, itl, tokens))
+        *(
+            each[order]
+            for each in (finished, arrived, candidate, failed, truncated, ttft, itl, tokens)
+        )
     )
     return _within(found)
 
