@@ -171,7 +171,8 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: Count = 8 * 1024 * 1024
     sticky_by: StickyBy = "none"
     """What a slot, and with balancing `session` a replica, is held to while shares change
-    (promise D6): the API key; the request's `user`; its header `x-session-id`."""
+    (promise D6): the API key; the request's `user`; its header `x-session-id`. `none` holds a
+    slot to whoever is named most closely: the key's user, else its session, else the key."""
 
 
 class ModelRoute(msgspec.Struct, frozen=True, kw_only=True):
