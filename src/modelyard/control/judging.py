@@ -24,7 +24,7 @@ from modelyard.core.replicas import ReplicaState
 from modelyard.core.rollout import Phase, Rollout
 from modelyard.core.sights import Judged
 from modelyard.core.smoke import SmokeResult
-from modelyard.core.trials import Side, arm_of, evidence_of
+from modelyard.core.trials import Side, arm_of, evidence_of, within_step
 from modelyard.state.records import Records
 
 log = logging.getLogger(__name__)
@@ -220,7 +220,7 @@ class Judge:
             if arm == "candidate":
                 trial.levels.add(evidence)
                 trial.step_requests += record.received_at >= rollout.entered_at
-            if rollout.phase is Phase.STEPPING:
+            if rollout.phase is Phase.STEPPING and within_step(record, rollout.history):
                 trial.comparison.add(arm, evidence)
         trial.finding = trial.comparison.finding()
 

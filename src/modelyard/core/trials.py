@@ -1,10 +1,13 @@
 """What a request's record shows of the version that answered it."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from modelyard.core.canary import Arm, Evidence
 from modelyard.core.pinning import PINNED_BY
 from modelyard.core.records import AttemptOutcome, RequestRecord
+from modelyard.core.rollout import Entry, Phase
 from modelyard.core.routes import Slot
 
 AT_FAULT: frozenset[AttemptOutcome] = frozenset({"unreachable", "error_status", "timeout", "cut"})
@@ -39,6 +42,19 @@ def arm_of(record: RequestRecord, baseline: Side | None, candidate: Side) -> Arm
     if candidate.made(record):
         return "candidate"
     return "baseline" if baseline is not None and baseline.made(record) else None
+
+
+def within_step(record: RequestRecord, history: Sequence[Entry]) -> bool:
+    """Whether it began and ended in one and the same step of a rollout.
+
+    Requests are seen when they end, the short ones first: of those that began before a step, when
+    the live version got a larger share, only long ones are left to end in it, and most of them are
+    the live version's. Compared with what the candidate has ended by then, they would make an equal
+    candidate look quick and short of words.
+    """
+    ended = record.received_at + record.e2e_s
+    steps = [entry.at for entry in history if entry.phase is Phase.STEPPING and entry.at <= ended]
+    return bool(steps) and record.received_at >= max(steps)
 
 
 def evidence_of(record: RequestRecord) -> Evidence:
