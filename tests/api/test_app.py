@@ -121,6 +121,7 @@ async def api(
             registry=registry,
             choose_engine=choose,
             check_schema=check_schema,
+            accelerators=lambda: 0,
             refuse=runtime.refuse,
             runtime=runtime,
             wake=runtime.wake,

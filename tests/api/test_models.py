@@ -45,6 +45,7 @@ async def api(registry: Registry, store: Store) -> AsyncIterator[httpx.AsyncClie
             registry=registry,
             choose_engine=lambda _facts, _wanted: "fake",
             check_schema=lambda _test: None,
+            accelerators=lambda: 0,
             refuse=lambda _version: None,
             runtime=cast("Runtime", None),
             wake=lambda: None,

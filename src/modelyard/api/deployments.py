@@ -14,8 +14,9 @@ from modelyard.api.messages import (
     PlanView,
 )
 from modelyard.api.parts import ApiParts
-from modelyard.api.plans import plan_view
+from modelyard.api.plans import accelerators_at_peak, plan_view
 from modelyard.api.views import deployment_view
+from modelyard.core.accelerators import refuse_shortage
 from modelyard.core.deployments import Deployment, Event, SlotSpec
 from modelyard.core.errors import IntegrityError, InvalidConfig, InvalidRequest, NotFound
 from modelyard.core.plans import read_plan
@@ -118,6 +119,7 @@ class _Wishes:
 
         def step(present: Deployment | None) -> Deployment:
             before.append(present)
+            self._refuse_shortage(name, spec, present, plan)
             return deployed(present, name, spec, now=now, plan=plan, broken=broken)
 
         broken = self._is_broken(name)
@@ -160,7 +162,17 @@ class _Wishes:
         present = self._store.deployments.get(name)
         after = deployed(present, name, spec, now=self._parts.clock(), plan=plan)
         live = None if present is None or present.live is None else present.slot(present.live)
+        self._refuse_shortage(name, spec, present, plan)
         return plan_view(after, spec, live, plan)
+
+    def _refuse_shortage(
+        self, name: str, spec: SlotSpec, present: Deployment | None, plan: Plan
+    ) -> None:
+        if spec.accelerators_per_replica == 0:
+            return
+        live = None if present is None or present.live is None else present.slot(present.live)
+        needed = accelerators_at_peak(spec, live, plan)
+        refuse_shortage(name, needed, self._store.deployments.all(), self._parts.accelerators())
 
     def steer(self, name: str, verb: Verb) -> DeploymentView:
         """Go on, stay, or go back."""

@@ -64,6 +64,8 @@ class ApiParts:
     """Name of the engine for a model; raises Unsupported, or NotFound for an unknown name."""
     check_schema: Callable[[SmokeTest], None]
     """Raises InvalidConfig when a smoke test's JSON schema is none."""
+    accelerators: Callable[[], int]
+    """How many of them this machine has."""
     refuse: Callable[[ModelVersion], None]
     """Raises Untrusted when the trust policy lets nobody start a version."""
     runtime: Runtime

@@ -14,8 +14,6 @@ def plan_view(after: Deployment, spec: SlotSpec, live: SlotSpec | None, plan: Pl
     alone = live is None or plan.strategy == "recreate"
     former = 0 if alone or live is None else live.replicas
     peak = spec.replicas + former
-    each = spec.accelerators_per_replica
-    held = 0 if alone or live is None else live.replicas * live.accelerators_per_replica
     return PlanView(
         deployment=after.name,
         version=f"{spec.model}:{spec.version}",
@@ -24,11 +22,18 @@ def plan_view(after: Deployment, spec: SlotSpec, live: SlotSpec | None, plan: Pl
         engine=spec.engine,
         replicas=spec.replicas,
         replicas_at_peak=peak,
-        accelerators_at_peak=spec.replicas * each + held,
+        accelerators_at_peak=accelerators_at_peak(spec, live, plan),
         steps=tuple(_steps(spec, live, plan)),
         gates=tuple(_gates(plan, compared=live is not None)),
         plan=msgspec.to_builtins(plan),
     )
+
+
+def accelerators_at_peak(spec: SlotSpec, live: SlotSpec | None, plan: Plan) -> int:
+    """What both versions hold while both run."""
+    alone = live is None or plan.strategy == "recreate"
+    former = 0 if alone or live is None else live.replicas * live.accelerators_per_replica
+    return spec.replicas * spec.accelerators_per_replica + former
 
 
 def _steps(spec: SlotSpec, live: SlotSpec | None, plan: Plan) -> Iterator[str]:
