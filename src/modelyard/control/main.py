@@ -48,6 +48,7 @@ from modelyard.core.rollout import Rollout
 from modelyard.core.trust import refuse_untrusted
 from modelyard.engines.catalogue import ENGINES, choose_engine
 from modelyard.forms.forms import Forms
+from modelyard.launchers.accelerators import count_accelerators
 from modelyard.launchers.process import ProcessLauncher
 from modelyard.registry.keys import read_public_keys
 from modelyard.registry.registry import Registry
@@ -166,6 +167,7 @@ class _Controller:
                     store=self._store,
                     registry=registry,
                     check_schema=check_schema,
+                    accelerators=count_accelerators,
                     refuse=lambda version: self._refuse(registry, version),
                     choose_engine=lambda facts, wanted: choose_engine(facts, wanted).name,
                     runtime=_Runtime(gateways, publisher, gateway_token, reconciler, judge, loop),
