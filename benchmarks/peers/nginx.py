@@ -88,7 +88,6 @@ NGINX = Peer(
         "errors/missing-model": _BODIES,
         "errors/wrong-types": _BODIES,
         "errors/engines-failure": _BODIES,
-        "errors/nothing-leaks": _BODIES,
         "http/after-errors": _BODIES,
         "routing/model-page": _BODIES,
         "truncation/connection-after": _BODIES,

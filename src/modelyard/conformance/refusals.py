@@ -9,6 +9,8 @@ from modelyard.conformance.check import Broken, expect
 from modelyard.conformance.client import Connection, Cut, request
 
 _WITHIN_S = 5.0
+_FEW = 5
+"""So many statuses are named; more of them are a class."""
 
 
 async def told(
@@ -33,7 +35,8 @@ async def told(
 
 def expect_refusal(answer: Answer, statuses: Collection[int], what: str) -> None:
     """Raise Broken unless it has one of the statuses and is an error in OpenAI's form."""
-    wanted = " or ".join(map(str, sorted(statuses)))
+    few = len(statuses) <= _FEW
+    wanted = " or ".join(map(str, sorted(statuses))) if few else f"a {min(statuses) // 100}xx"
     expect(answer.status in statuses, f"{what}: {wanted} was expected, came: {answer.brief}")
     kind = answer.headers.get("content-type", "")
     expect(
@@ -43,11 +46,11 @@ def expect_refusal(answer: Answer, statuses: Collection[int], what: str) -> None
     answer.error()
 
 
-async def refused(connection: Connection, what: str) -> str | None:
+async def refused(connection: Connection, what: str, *, may_wait: bool = False) -> str | None:
     """Whether the request that was sent is refused: how, or None where it is answered.
 
     A connection that is closed without an answer is a refusal too. Raises Broken where nothing
-    comes: something was read as the beginning of more.
+    comes: something was read as the beginning of more. `may_wait`: it is such a beginning.
     """
     try:
         async with asyncio.timeout(_WITHIN_S):
@@ -56,6 +59,8 @@ async def refused(connection: Connection, what: str) -> str | None:
     except Cut:
         return "closed"
     except TimeoutError:
+        if may_wait:
+            return "waited for"
         raise Broken(f"{what}: it was neither refused nor answered for {_WITHIN_S:g} s") from None
     return str(reply.status) if 400 <= reply.status < 500 or reply.status == 501 else None
 

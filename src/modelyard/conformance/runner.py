@@ -173,7 +173,7 @@ class Runner:
         for need in check.models:
             model = getattr(self._target, need)
             if model is not None:
-                remarks.append(await self._settle(model))
+                remarks.append(await self._settle(model, by_c=need == "fallback_model"))
         await self._bench.close()
         for engine in self._bench.engines:
             await engine.reset()
@@ -231,14 +231,18 @@ class Runner:
                 )
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    async def _settle(self, model: str) -> str:
-        """Wait until another model is answered."""
+    async def _settle(self, model: str, *, by_c: bool) -> str:
+        """Wait until another model is answered; `by_c`: by its own engine, not by a fallback."""
         deadline = self._deadline()
-        while not await self._try(model, 1):
+        while not (await self._try(model, 1) and (not by_c or await self._seen_by_c())):
             if time.monotonic() > deadline:
                 return self._impatient(f"the gateway answered nothing for {model!r}")
             await asyncio.sleep(_LOOK_EVERY_S)
         return ""
+
+    async def _seen_by_c(self) -> bool:
+        """Whether engine C was asked anything; true where there is none."""
+        return all([(await engine.state()).seen for engine in self._bench.engines[2:]])
 
     async def _try(self, model: str, count: int) -> bool:
         """Whether so many small requests at once are all answered."""

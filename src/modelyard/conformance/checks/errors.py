@@ -3,6 +3,7 @@
 from modelyard.conformance.answers import Answer
 from modelyard.conformance.bench import CHAT, Bench
 from modelyard.conformance.check import Check, Inapplicable, expect
+from modelyard.conformance.client import Cut
 from modelyard.conformance.refusals import expect_refusal, expect_unasked, told
 
 _UNKNOWN = {400, 403, 404}
@@ -72,7 +73,7 @@ async def _wrong_types(bench: Bench) -> str:
     }
     for what, wrong in cases.items():
         answer = await told(bench, wrong.body)
-        expect_refusal(answer, _SHAPE | {404}, what)
+        expect_refusal(answer, _SHAPE | _UNKNOWN, what)
     return f"{len(cases)} requests with fields of a wrong type were refused as the caller's fault"
 
 
@@ -146,8 +147,12 @@ async def _nothing_leaks(bench: Bench) -> str:
     failures = "status=500 status=400 garbage=html garbage=chunk refuse truncate_after=2"
     scripts = failures.split()
     for script in scripts:
-        answer = await told(bench, bench.ask(script).body)
-        expect(answer.status >= 400, f"{script}: an error was expected, came: {answer.brief}")
+        try:
+            answer = await told(bench, bench.ask(script).body)
+        except Cut:
+            continue  # nothing was told at all
+        if script.startswith("status="):  # what any gateway passes on as an error
+            expect(answer.status >= 400, f"{script}: an error was expected, came: {answer.brief}")
         _expect_no_address(bench, answer, script)
     return f"{len(scripts)} kinds of failures, and no address of an engine in what the client saw"
 

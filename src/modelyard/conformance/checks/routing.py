@@ -32,9 +32,14 @@ class _Vector(msgspec.Struct, frozen=True):
     embedding: list[float]
 
 
+class _Used(msgspec.Struct, frozen=True):
+    prompt_tokens: int
+    total_tokens: int
+
+
 class _Vectors(msgspec.Struct, frozen=True):
     data: list[_Vector]
-    usage: dict[str, int]
+    usage: _Used
 
 
 def _read(answer: Answer, form: type[Any], what: str) -> Any:
