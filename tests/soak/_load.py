@@ -75,6 +75,10 @@ class Load:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Ask nothing more, and wait for what was asked."""
         self._ending.set()
         self._thread.join()
 

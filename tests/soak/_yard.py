@@ -51,6 +51,10 @@ class Process:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(self._argv, stdout=log, stderr=log)
 
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        os.kill(self.pid, number)
+
     def end(self, number: int, within_s: float = STARTS_WITHIN_S) -> None:
         """Send a signal and wait until it has ended."""
         if self._process is None or self._process.poll() is not None:
