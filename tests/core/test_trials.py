@@ -14,9 +14,10 @@ TRIAL = Side("green", "sha256:two")
 
 
 def record(side: Side = LIVE, **facts: Any) -> RequestRecord:
-    said = {"outcome": "completed", "status": 200, "finish_reason": "stop", "request_id": "r"}
+    said = {"outcome": "completed", "status": 200, "finish_reason": "stop", "request_id": "r",
+            "stream": True, "e2e_s": 1.0}  # fmt: skip
     return RequestRecord(
-        gateway="g", received_at=0.0, operation="chat", stream=True, e2e_s=1.0,
+        gateway="g", received_at=0.0, operation="chat",
         slot=side.slot, digest=side.digest, **{**said, **facts},
     )  # fmt: skip
 
@@ -51,7 +52,9 @@ def test_what_an_earlier_version_answered_in_the_slot_is_not_the_candidates() ->
         {"cache": "hit"},
         {"cache": "joined"},
         {"outcome": "rejected", "status": 400, "attempts": attempt("refused")},
-        {"outcome": "cancelled", "status": 499, "attempts": attempt("cancelled")},
+        {"outcome": "cancelled", "status": 499, "attempts": attempt("cancelled"), "ttft_s": 0.1},
+        {"outcome": "cancelled", "status": 499, "attempts": attempt("cancelled"), "stream": False},
+        {"outcome": "cancelled", "status": 499, "shadow_of": "r"},
     ],
 )
 def test_no_evidence(facts: dict[str, Any]) -> None:
@@ -63,6 +66,14 @@ def test_a_replica_that_was_at_fault_before_the_client_left_is_evidence() -> Non
 
     assert arm_of(left, LIVE, TRIAL) == "candidate"
     assert evidence_of(left).failed
+
+
+def test_a_client_that_left_without_a_first_token_says_how_long_there_was_none() -> None:
+    left = record(TRIAL, outcome="cancelled", status=499, attempts=attempt("cancelled"), e2e_s=30.0)
+
+    assert arm_of(left, LIVE, TRIAL) == "candidate"
+    shown = evidence_of(left)
+    assert (shown.failed, shown.ttft_s, shown.tokens) == (False, 30.0, None)
 
 
 def test_a_copy_that_found_every_replica_resting_is_a_failure() -> None:

@@ -32,12 +32,13 @@ def arm_of(record: RequestRecord, baseline: Side | None, candidate: Side) -> Arm
 
     Copies of live requests are evidence like any other. No evidence: what was answered without a
     replica, what the caller is to blame for, what our own tests asked, and requests whose client
-    left before anything went wrong.
+    left before anything went wrong. A client that left without a first token is evidence: it says
+    how long there was none, and of a candidate that hangs it may be all that is seen.
     """
     if record.key_id == PINNED_BY or record.cache in ("hit", "joined"):
         return None
     at_fault = any(attempt.outcome in AT_FAULT for attempt in record.attempts)
-    if record.outcome in ("rejected", "cancelled") and not at_fault:
+    if record.outcome in ("rejected", "cancelled") and not (at_fault or _in_vain(record)):
         return None
     if candidate.made(record):
         return "candidate"
@@ -65,13 +66,21 @@ def evidence_of(record: RequestRecord) -> Evidence:
     unfinished = completed and record.finish_reason is None and record.operation in _MAKES_TEXT
     cut = any(attempt.outcome == "cut" for attempt in record.attempts)
     tokens = record.completion_tokens if completed else None
+    ttft_s = record.ttft_s if record.stream and completed else None
     return Evidence(
         failed=failed,
         truncated=cut or unfinished,
-        ttft_s=record.ttft_s if record.stream and completed else None,
+        ttft_s=record.e2e_s if _in_vain(record) else ttft_s,
         itl_s=_per_token_s(record) if completed else None,
         tokens=tokens,
     )
+
+
+def _in_vain(record: RequestRecord) -> bool:
+    """Whether a client waited for a first token until it left; versions that are equal make it
+    leave equally often, so what is known of the wait may be compared as if it were all of it."""
+    left = record.outcome == "cancelled" and record.shadow_of is None
+    return left and record.stream and record.ttft_s is None
 
 
 def _per_token_s(record: RequestRecord) -> float | None:
