@@ -27,5 +27,28 @@ def _btrfs() -> str:
     return "mkfs.btrfs is not there; on Debian: apt-get install btrfs-progs"
 
 
-MISSING: Mapping[str, Callable[[], str]] = {"mlflow": _mlflow, "btrfs": _btrfs}
+def postgresql_programs() -> Path:
+    """The folder of PostgreSQL's server programs, which Debian keeps off the path."""
+    chosen = os.environ.get("MODELYARD_POSTGRESQL_BIN")
+    if chosen:
+        return Path(chosen)
+    of_debian = sorted(
+        Path("/usr/lib/postgresql").glob("*/bin"), key=lambda folder: float(folder.parent.name)
+    )
+    on_path = shutil.which("initdb")
+    return of_debian[-1] if of_debian else Path(on_path or "initdb").parent
+
+
+def _postgresql() -> str:
+    folder = postgresql_programs()
+    if (folder / "initdb").is_file():
+        return ""
+    return f"{folder / 'initdb'} is not there; on Debian: apt-get install postgresql"
+
+
+MISSING: Mapping[str, Callable[[], str]] = {
+    "mlflow": _mlflow,
+    "btrfs": _btrfs,
+    "postgresql": _postgresql,
+}
 """Service → why it can't be used; empty when it can."""

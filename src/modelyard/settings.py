@@ -15,6 +15,8 @@
       trust:
         require_signed: false  true: only versions signed by one of these keys are served
         public_keys: []        PEM files; a relative path begins at the folder of config.yaml
+    state:
+      url: null              postgresql://USER@HOST:5432/DATABASE; null: SQLite in the home
 
 An unknown key is an error: a misspelt setting must not be ignored.
 """
@@ -25,7 +27,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     InitSettingsSource,
@@ -113,6 +123,29 @@ class RegistrySettings(BaseModel):
         return uri
 
 
+class StateSettings(BaseModel):
+    """Where the controller keeps its state."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+
+    url: SecretStr | None = None
+    """Of a PostgreSQL database, a secret where it holds a password; None: SQLite in the home."""
+
+    @field_validator("url")
+    @classmethod
+    def _is_postgresql(cls, url: SecretStr | None) -> SecretStr | None:
+        if url is None or not url.get_secret_value():
+            return None  # an empty environment variable takes back what the file says
+        scheme = url.get_secret_value().partition("://")[0]
+        if scheme not in ("postgresql", "postgres", "postgresql+psycopg"):
+            raise ValueError("not a URL such as postgresql://USER@HOST:5432/DATABASE")
+        return url
+
+    def plain_url(self) -> str | None:
+        """To connect with, and for nothing else."""
+        return None if self.url is None else self.url.get_secret_value()
+
+
 class Settings(BaseModel):
     """All settings."""
 
@@ -121,6 +154,7 @@ class Settings(BaseModel):
     gateway: GatewaySettings = GatewaySettings()
     controller: ControllerSettings = ControllerSettings()
     registry: RegistrySettings = RegistrySettings()
+    state: StateSettings = StateSettings()
 
 
 def load_settings(file: Path, flags: Mapping[str, Mapping[str, object]]) -> Settings:

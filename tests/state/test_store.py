@@ -1,11 +1,7 @@
-"""The controller's state over a real SQLite file."""
-
-import sqlite3
-from pathlib import Path
+"""What the controller relies on in its state, on every kind of database."""
 
 import msgspec
 import pytest
-import sqlalchemy as sa
 
 from modelyard.core.deployments import Deployment, Event, Replica, SlotSpec
 from modelyard.core.errors import Conflict, StorageError
@@ -14,8 +10,7 @@ from modelyard.core.records import RequestRecord
 from modelyard.core.replicas import ReplicaState
 from modelyard.core.rollout import Phase, Plan, Signal, begin, move
 from modelyard.core.routes import empty_snapshot
-from modelyard.state.store import Store, open_sqlite
-from modelyard.state.tables import SCHEMA_HEAD, metadata
+from modelyard.state.store import Store
 
 SPEC = SlotSpec(model="yardling", version=1, digest="sha256:1", engine="fake")
 ROLLOUT = begin("chat-1", Plan(), candidate="blue", before=None, now=1.0)
@@ -47,19 +42,7 @@ def record(number: int) -> RequestRecord:
     )
 
 
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "home" / "state.db"
-
-
-@pytest.fixture
-def store(path: Path) -> Store:
-    opened = open_sqlite(path)
-    yield opened
-    opened.close()
-
-
-def test_everything_is_there_after_a_restart(path: Path, store: Store) -> None:
+def test_everything_is_there_after_a_restart(url: str, store: Store) -> None:
     epoch = store.meta.epoch()
     snapshot = msgspec.structs.replace(empty_snapshot(epoch), version=7)
     store.deployments.change("chat", lambda _: DEPLOYMENT)
@@ -67,7 +50,7 @@ def test_everything_is_there_after_a_restart(path: Path, store: Store) -> None:
     store.snapshots.put(snapshot)
     store.meta.set_default_model("chat")
     store.close()
-    again = open_sqlite(path)
+    again = Store(url)
     try:
         assert again.meta.epoch() == epoch
         assert again.meta.default_model() == "chat"
@@ -195,48 +178,38 @@ def test_what_keys_used_is_summed_once(store: Store) -> None:
     assert store.records.find("nothing") is None
 
 
-def test_the_migrations_make_the_tables_that_the_code_uses(path: Path, store: Store) -> None:
-    engine = sa.create_engine(f"sqlite:///{path}")
-    found = sa.inspect(engine)
-    try:
-        for table in metadata.sorted_tables:
-            columns = {column["name"]: column for column in found.get_columns(table.name)}
-            assert set(columns) == {column.name for column in table.columns}
-            for column in table.columns:
-                assert str(columns[column.name]["type"]) == str(column.type.compile(engine.dialect))
-                assert columns[column.name]["nullable"] == column.nullable
-            assert {index["name"] for index in found.get_indexes(table.name)} == {
-                index.name for index in table.indexes
-            }
-        with engine.connect() as connection:
-            stated = connection.exec_driver_sql("SELECT version_num FROM alembic_version")
-            assert stated.scalar() == SCHEMA_HEAD
-    finally:
-        engine.dispose()
+def test_what_is_read_by_name_comes_in_the_same_order_everywhere(store: Store) -> None:
+    names = ["b", "A", "a.2", "B", "a-1", "a1"]
+    for name in names:
+        named = msgspec.structs.replace(DEPLOYMENT, name=name, rollout=None)
+        store.deployments.change(name, lambda _, named=named: named)
+    store.records.add(
+        [msgspec.structs.replace(record(number), tenant=name) for number, name in enumerate(names)]
+    )
+    assert [each.name for each in store.deployments.all()] == sorted(names)
+    assert [row.tenant for row in store.usage.since(0)] == sorted(names)
 
 
-def test_a_newer_schema_is_refused(path: Path, store: Store) -> None:
-    store.close()
-    with sqlite3.connect(path) as connection:
-        connection.execute("UPDATE alembic_version SET version_num = '9999'")
-    connection.close()
-    with pytest.raises(StorageError, match="9999, newer than this Modelyard") as refusal:
-        open_sqlite(path)
-    assert "upgrade" in refusal.value.next_step
+def test_what_came_from_elsewhere_is_kept_whatever_it_is(store: Store) -> None:
+    """A batch of records that a database refused would be sent again for ever."""
+    odd = msgspec.structs.replace(record(1), model="m\0" + "x" * 500, replica="r" * 500)
+    assert store.records.add([odd, record(2)]) == (odd, record(2))
+    assert store.records.find("q1") == odd
+    assert store.records.add([odd]) == ()
+    event = Event(at=1.0, kind="k", subject="s" * 999, actor="a", message="worker said \0\n" * 99)
+    store.events.append(event)
+    [kept] = store.events.after(0, 9)
+    assert (kept.subject, len(kept.message)) == ("s" * 256, len(event.message))
 
 
-def test_a_corrupt_file_is_named(path: Path) -> None:
-    path.parent.mkdir()
-    path.write_bytes(b"these are not the tables you are looking for" * 100)
-    with pytest.raises(StorageError, match=r"state\.db"):
-        open_sqlite(path)
-
-
-def test_readers_do_not_wait_for_a_writer(path: Path, store: Store) -> None:
+def test_readers_do_not_wait_for_a_writer_nor_see_half_of_it(store: Store) -> None:
     store.deployments.change("chat", lambda _: DEPLOYMENT)
-    writer = sqlite3.connect(path, isolation_level=None)
-    try:
-        writer.execute("BEGIN IMMEDIATE")
-        assert store.deployments.all() == [DEPLOYMENT]
-    finally:
-        writer.close()
+    seen = []
+
+    def look_meanwhile(present: Deployment | None) -> Deployment | None:
+        seen.extend(store.deployments.all())
+        return present and msgspec.structs.replace(present, removed=True)
+
+    store.deployments.change("chat", look_meanwhile)
+    assert seen == [DEPLOYMENT]
+    assert [each.removed for each in store.deployments.all()] == [True]

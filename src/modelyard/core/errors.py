@@ -25,6 +25,7 @@
     │   └── NoReplica             503
     ├── IntegrityError            500  bytes are not those that were registered
     ├── StorageError              500  the disk or a database refused
+    │   └── StorageAway           503  for now: it can't be reached, is locked or full
     └── LaunchFailed              500  a worker did not become ready
 
 A class knows its HTTP status and its OpenAI `type` and `code`; an instance says what was wrong
@@ -226,6 +227,14 @@ class StorageError(ModelyardError):
     """The disk or a database refused: full, read-only, locked, not permitted."""
 
     code = "storage_error"
+
+
+class StorageAway(StorageError):
+    """A database can't be reached now, is locked or full: what it refused, it may take later."""
+
+    status = 503
+    type = "service_unavailable_error"
+    code = "storage_away"
 
 
 class LaunchFailed(ModelyardError):

@@ -21,8 +21,9 @@ class Deployments:
     def all(self) -> list[Deployment]:
         """All of them, by name."""
         with self._database.reading() as connection:
-            rows = connection.execute(sa.select(table.c.body).order_by(table.c.name)).scalars()
-            return [_decode(body) for body in rows]
+            rows = connection.execute(sa.select(table.c.body)).scalars()
+            # Sorted here: a server sorts text as its language does.
+            return sorted((_decode(body) for body in rows), key=lambda each: each.name)
 
     def get(self, name: str) -> Deployment | None:
         """The one of that name."""

@@ -3,11 +3,13 @@
 from pathlib import Path
 
 from modelyard.core.errors import StorageError
+from modelyard.core.home import Home
 from modelyard.state.database import Database
 from modelyard.state.deployments import Deployments
 from modelyard.state.events import Journal
 from modelyard.state.keylog import KeyLog
 from modelyard.state.meta import Meta
+from modelyard.state.ownership import Ownership
 from modelyard.state.records import Records
 from modelyard.state.replicas import Replicas
 from modelyard.state.rollouts import Rollouts
@@ -18,13 +20,21 @@ from modelyard.state.usage import UsageTable
 class Store:
     """The entities, and the database that they share."""
 
-    def __init__(self, url: str) -> None:
-        """Open the database at `url` and bring its schema up to date; StorageError if it can't."""
+    def __init__(self, url: str, *, sole: bool = False) -> None:
+        """Open the database at `url` and bring its schema up to date; StorageError if it can't.
+
+        `sole`: for the one controller that decides in it; Conflict when another one does.
+        """
         self._database = Database(url)
+        self._ownership: Ownership | None = None
         try:
-            self._database.migrate()
+            if sole:
+                self._ownership = Ownership(self._database)
+            self._database.migrate(owned=sole)
+            if self._ownership is not None:
+                self._ownership.mark()
         except BaseException:
-            self._database.close()
+            self.close()
             raise
         self.meta = Meta(self._database)
         self.deployments = Deployments(self._database)
@@ -36,9 +46,29 @@ class Store:
         self.records = Records(self._database)
         self.usage = UsageTable(self._database)
 
+    @property
+    def place(self) -> str:
+        """Where it is, for messages; without a password."""
+        return self._database.place
+
+    def confirm(self) -> None:
+        """For the one controller: see that it still is; Conflict when another has taken over.
+
+        Raises StorageError while the database is away.
+        """
+        if self._ownership is not None:
+            self._ownership.confirm()
+
     def close(self) -> None:
-        """Close the database."""
+        """Close the database, and let another controller have it."""
+        if self._ownership is not None:
+            self._ownership.release()
         self._database.close()
+
+
+def open_store(home: Home, url: str | None, *, sole: bool = False) -> Store:
+    """Open the state of `home`: at `url`, or in its own SQLite file."""
+    return Store(url, sole=sole) if url is not None else open_sqlite(home.state)
 
 
 def open_sqlite(path: Path) -> Store:

@@ -9,6 +9,33 @@ import sqlalchemy as sa
 SCHEMA_HEAD = "0003"
 """Revision of the newest migration; a test holds it to the scripts."""
 
+
+class Told(sa.types.TypeDecorator[str]):
+    """Text that comes from elsewhere, and is stored whatever it is.
+
+    PostgreSQL refuses NUL, and what is longer than the column, where SQLite takes both. A journal
+    line is for people, and a record's columns are there to find it (its body has all of it).
+    """
+
+    impl = sa.String
+    cache_ok = True
+
+    def __init__(self, length: int | None = None) -> None:
+        super().__init__(length)
+        self.length = length
+
+    def process_bind_param(self, value: str | None, dialect: sa.Dialect) -> str | None:
+        """As it goes into the database."""
+        return None if value is None else value.replace("\0", "\ufffd")[: self.length]
+
+
+class ToldText(Told):
+    """The same, of any length."""
+
+    impl = sa.Text
+    cache_ok = True
+
+
 metadata = sa.MetaData()
 _SEQ = sa.BigInteger().with_variant(sa.Integer, "sqlite")
 
@@ -47,10 +74,10 @@ events = sa.Table(
     metadata,
     sa.Column("seq", _SEQ, primary_key=True, autoincrement=True),
     sa.Column("at", sa.Float, nullable=False),
-    sa.Column("kind", sa.String(64), nullable=False, index=True),
-    sa.Column("subject", sa.String(256), nullable=False, index=True),
-    sa.Column("actor", sa.String(128), nullable=False),
-    sa.Column("message", sa.Text, nullable=False),
+    sa.Column("kind", Told(64), nullable=False, index=True),
+    sa.Column("subject", Told(256), nullable=False, index=True),
+    sa.Column("actor", Told(128), nullable=False),
+    sa.Column("message", ToldText(), nullable=False),
     sa.Column("details", sa.Text, nullable=False),
 )
 snapshots = sa.Table(
@@ -72,20 +99,20 @@ records = sa.Table(
     sa.Column("request_id", sa.String(128), primary_key=True),
     sa.Column("received_at", sa.Float, nullable=False, index=True),
     sa.Column("outcome", sa.String(16), nullable=False),
-    sa.Column("tenant", sa.String(128)),
-    sa.Column("key_id", sa.String(128)),
-    sa.Column("model", sa.String(128), index=True),
-    sa.Column("digest", sa.String(80)),
-    sa.Column("replica", sa.String(200)),
+    sa.Column("tenant", Told(128)),
+    sa.Column("key_id", Told(128)),
+    sa.Column("model", Told(128), index=True),
+    sa.Column("digest", Told(80)),
+    sa.Column("replica", Told(200)),
     sa.Column("body", sa.Text, nullable=False),
 )
 usage = sa.Table(
     "usage",
     metadata,
     sa.Column("day", sa.Integer, primary_key=True, autoincrement=False),
-    sa.Column("tenant", sa.String(128), primary_key=True),
-    sa.Column("key_id", sa.String(128), primary_key=True),
-    sa.Column("model", sa.String(128), primary_key=True),
+    sa.Column("tenant", Told(128), primary_key=True),
+    sa.Column("key_id", Told(128), primary_key=True),
+    sa.Column("model", Told(128), primary_key=True),
     sa.Column("requests", sa.BigInteger, nullable=False),
     sa.Column("unsuccessful", sa.BigInteger, nullable=False),
     sa.Column("cached", sa.BigInteger, nullable=False),

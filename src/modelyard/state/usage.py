@@ -24,8 +24,9 @@ class UsageTable:
         if tenant is not None:
             asked = asked.where(table.c.tenant == tenant)
         with self._database.reading() as connection:
-            rows = connection.execute(asked.order_by(*(table.c[key] for key in _KEYS))).mappings()
-            return [Usage(**row) for row in rows]
+            rows = [Usage(**row) for row in connection.execute(asked).mappings()]
+        # Sorted here: a server sorts text as its language does.
+        return sorted(rows, key=lambda row: tuple(getattr(row, key) for key in _KEYS))
 
 
 def add_usage(connection: sa.Connection, rows: Sequence[Usage]) -> None:
