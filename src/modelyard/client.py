@@ -44,7 +44,7 @@ from modelyard.core import errors
 from modelyard.core.deployments import NEXT_STEP_MARK, DeploymentState
 from modelyard.core.errors import LaunchFailed, ModelyardError, NotFound, Unavailable
 from modelyard.core.home import Home
-from modelyard.core.rollout import Phase
+from modelyard.core.rollout import OVER, Phase
 
 Verb = Literal["promote", "pause", "resume", "abort", "rollback"]
 ROUTED = frozenset({Phase.BAKING, Phase.DRAINING, Phase.DONE})
@@ -220,16 +220,32 @@ class Client:
         query = {"after": after, "limit": limit}
         return self._ask(EventList, "GET", "/api/events", params=query).events
 
+    def wait_for(
+        self,
+        asked: DeploymentView,
+        timeout_s: float = 600.0,
+        on_change: Callable[[DeploymentView], None] | None = None,
+    ) -> DeploymentView:
+        """`wait_until_live` for what `deploy` answered; how the last rollout ended is history."""
+        last = asked.rollout
+        former = last.id if last is not None and last.phase in OVER else None
+        return self.wait_until_live(
+            asked.name, asked.generation, timeout_s, on_change, former=former
+        )
+
     def wait_until_live(
         self,
         name: str,
         generation: int,
         timeout_s: float = 600.0,
         on_change: Callable[[DeploymentView], None] | None = None,
+        *,
+        former: str | None = None,
     ) -> DeploymentView:
         """Return when `generation` is live and the gateways that run route to it.
 
-        Raises LaunchFailed with the reason when it was given up, Unavailable after `timeout_s`.
+        `former`: id of a rollout that was over before. Raises LaunchFailed with the reason when it
+        was given up, Unavailable after `timeout_s`.
         """
         deadline = time.monotonic() + timeout_s
         seen: DeploymentView | None = None
@@ -239,12 +255,14 @@ class Client:
                 seen = view
                 if on_change is not None:
                     on_change(view)
-            rollout = view.rollout
-            if rollout is not None and rollout.phase in GONE_BACK and view.generation >= generation:
-                raise _launch_failed(view.message or rollout.reason)
+            rollout, history = view.rollout, ""
+            if rollout is not None and (rollout.id == former or _begun_by(rollout.id) < generation):
+                history, rollout = rollout.reason, None
+            if rollout is not None and rollout.phase in GONE_BACK:
+                raise _launch_failed(view.message or rollout.reason, rollout.id)
             switched = rollout is None or rollout.phase in ROUTED
             if view.generation >= generation and (switched or view.incoming is None):
-                if view.message:
+                if view.message not in ("", history):
                     raise _launch_failed(view.message)
                 if switched and view.state is DeploymentState.LIVE:
                     self._wait_until_routed(min(deadline, time.monotonic() + _ACKNOWLEDGEMENT_S))
@@ -282,15 +300,21 @@ class Client:
         return response
 
 
-def _launch_failed(told: str) -> LaunchFailed:
+def _launch_failed(told: str, rollout_id: str = "") -> LaunchFailed:
     """The error in a deployment's message, with what it says to do next."""
     message, _, next_step = told.partition(f"\n{NEXT_STEP_MARK}")
+    report = f"modelyard rollouts show {rollout_id} shows how it went; " if rollout_id else ""
     return LaunchFailed(
         message,
         next_step=next_step
-        or "mend what its last lines name, then deploy again; "
-        "all that it wrote is in logs/replicas of the home",
+        or f"{report}mend it, then deploy again; "
+        "all that its workers wrote is in logs/replicas of the home",
     )
+
+
+def _begun_by(rollout_id: str) -> int:
+    """The deployment's generation that a rollout brings about."""
+    return int(rollout_id.rpartition("-")[2])
 
 
 def _segment(text: str) -> str:

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from importlib.resources import as_file, files
 from pathlib import Path
@@ -99,6 +102,18 @@ def test_a_file_that_can_not_be_used_is_refused(
     assert "next: " in done.err
 
 
+@pytest.mark.parametrize("steps", ["[0.1]", "3", "{share: 0.1}"])
+def test_steps_that_are_none_are_refused_with_flags_too(
+    cli: Cli, stack: Path, tmp_path: Path, steps: str
+) -> None:
+    file = tmp_path / "deploy.yaml"
+    file.write_text(f"ref: small:1\nplan: {{strategy: canary, steps: {steps}}}")
+    done = cli("deploy", "-f", file, "--step-s", "4", "--dry-run", "--home", stack)
+
+    assert done.code == 1
+    assert "$.steps" in done.err
+
+
 def test_smoke_tests_that_are_not_json_are_refused(cli: Cli, stack: Path, tmp_path: Path) -> None:
     file = tmp_path / "smoke.json"
     file.write_text("prompt: Hello")
@@ -120,10 +135,43 @@ def test_a_rollout_is_listed_shown_and_taken_back(cli: Cli, stack: Path, two: st
     assert max(len(line) for line in listed.out.splitlines()) <= 80
     assert f"{two}-2: small:2 in place of small:1, blue-green" in shown.out
     assert "passed  it answers: as expected" in shown.out
-    assert "undoing: by admin" in back.out
+    assert "undoing: rolled back by admin" in back.out
     assert watched.code == 1
     assert "went back" in watched.err
     assert [one["version"] for one in status["deployments"] if one["name"] == two] == [1]
+
+
+def test_what_is_there_already_is_said(cli: Cli, stack: Path, two: str) -> None:
+    done = cli("deploy", "small:2", "--as", two, "--engine", "fake", "--home", stack)
+
+    assert done.code == 0
+    assert "small:2 is there already; nothing changed" in done.err
+
+
+def test_an_interrupted_deploy_says_what_becomes_of_it(
+    cli: Cli, stack: Path, two: str, tmp_path: Path
+) -> None:
+    cli("promote", two, "--home", stack)
+    cli("rollouts", "watch", f"{two}-2", "--home", stack)
+    file = tmp_path / "slow.yaml"
+    file.write_text(
+        f"ref: small:1\nas_name: {two}\nengine: fake\nextra_args: [--slow-start-s, '600']\n"
+    )
+    asking = subprocess.Popen(
+        [sys.executable, "-m", "modelyard.cli.main", "deploy", "-f", file, "--home", stack],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert asking.stderr
+    first = asking.stderr.readline()
+    asking.send_signal(signal.SIGINT)
+    told = asking.communicate(timeout=30)[1]
+
+    assert "launching" in first
+    assert asking.returncode == 130
+    assert f"{two} goes on without you" in told
+    assert f"modelyard abort {two} --home {stack}" in " ".join(told.split())
+    assert cli("abort", two, "--home", stack).code == 0
+    cli("rollouts", "watch", f"{two}-3", "--home", stack)
 
 
 def test_what_there_is_nothing_to_do_about_is_said(cli: Cli, stack: Path, two: str) -> None:

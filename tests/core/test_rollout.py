@@ -148,6 +148,23 @@ def test_with_one_accelerator_requests_are_held_and_versions_take_turns() -> Non
     assert "its bytes are damaged" in lost.reason
 
 
+def test_a_first_version_that_is_taken_back_keeps_nobody_in_line() -> None:
+    undoing = advance(_begun("recreate", first=True), Sight(failure="no memory"), 2)
+    assert undoing.phase is Phase.UNDOING
+    assert not arrange(undoing).holds
+
+
+def test_no_switch_while_replicas_are_lacking() -> None:
+    some = Sight(ready=1, wanted=4, tests_passed=True)
+    plain = _until(_begun(), Phase.STEPPING)
+    waiting = signal(plain, some, plain.entered_at + 5)
+    assert waiting == (None, "1 of 4 replicas ready")
+    assert signal(plain, some, plain.entered_at + 1800)[0] is Signal.OVERDUE
+    canary = _until(_begun("canary", steps=STEPS), Phase.STEPPING)
+    assert "1 of 4 replicas ready" in signal(canary, some, canary.entered_at + 60)[1]
+    assert signal(canary, CALM, canary.entered_at + 60)[0] is Signal.STEP_OVER
+
+
 def test_a_pause_does_not_count_and_trouble_ends_it() -> None:
     stepping = _until(_begun("canary", steps=STEPS), Phase.STEPPING)
     start = stepping.entered_at

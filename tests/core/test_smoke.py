@@ -80,3 +80,10 @@ def test_a_regex_that_is_none_is_refused() -> None:
     check_test(SmokeTest(prompt="?", regex="a+"))
     with pytest.raises(InvalidConfig, match="can't be read"):
         check_test(SmokeTest(name="numbers", prompt="?", regex="("))
+
+
+@pytest.mark.parametrize("field", ["model", "messages", "prompt", "stream"])
+def test_parameters_do_not_ask_somebody_else(field: str) -> None:
+    with pytest.raises(InvalidConfig, match=f"can't hold '{field}'") as refused:
+        check_test(SmokeTest(prompt="?", parameters={field: "other"}))
+    assert "leave it out" in refused.value.next_step

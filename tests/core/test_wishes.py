@@ -5,7 +5,8 @@ import pytest
 
 from modelyard.core.deployments import Deployment, SlotSpec
 from modelyard.core.errors import Conflict
-from modelyard.core.wishes import deployed, undeployed
+from modelyard.core.rollout import Phase, Plan, Rollout
+from modelyard.core.wishes import aborted, deployed, paused, rolled_back, undeployed
 
 
 def spec(version: int = 1, **changes: object) -> SlotSpec:
@@ -17,6 +18,11 @@ def spec(version: int = 1, **changes: object) -> SlotSpec:
 def live() -> Deployment:
     first = deployed(None, "chat", spec(), now=5.0)
     return msgspec.structs.replace(first, live="blue", rollout=None)
+
+
+def _in(moving: Deployment, phase: Phase) -> Rollout:
+    assert moving.rollout
+    return msgspec.structs.replace(moving.rollout, phase=phase)
 
 
 def test_the_first_version_comes_into_blue() -> None:
@@ -52,6 +58,41 @@ def test_a_second_move_is_refused_and_named(live: Deployment) -> None:
     moving = deployed(live, "chat", spec(2), now=6.0)
     with pytest.raises(Conflict, match="moving to yardling:2: rollout chat-2 is launching"):
         deployed(moving, "chat", spec(3), now=7.0)
+
+
+def test_the_same_version_by_another_plan_is_another_move(live: Deployment) -> None:
+    moving = deployed(live, "chat", spec(2), now=6.0)
+    canary = Plan(strategy="canary")
+    with pytest.raises(Conflict, match="moving to yardling:2 by another plan: rollout chat-2"):
+        deployed(moving, "chat", spec(2), now=7.0, plan=canary)
+    baking = msgspec.structs.replace(moving, rollout=_in(moving, Phase.BAKING), live="green")
+    assert deployed(baking, "chat", spec(2), now=7.0, plan=canary) is baking
+
+
+def test_what_goes_back_is_not_there_already_and_can_not_be_given_up_again(
+    live: Deployment,
+) -> None:
+    moving = deployed(live, "chat", spec(2), now=6.0)
+    undoing = msgspec.structs.replace(moving, rollout=_in(moving, Phase.UNDOING))
+    for version in (2, 3):
+        with pytest.raises(Conflict, match="moving back from yardling:2") as refused:
+            deployed(undoing, "chat", spec(version), now=7.0)
+        assert "abort" not in refused.value.next_step
+        assert "modelyard rollouts watch chat-2" in refused.value.next_step
+
+
+@pytest.mark.parametrize("phase", [Phase.DRAINING, Phase.UNDOING])
+def test_what_is_decided_can_not_be_paused(live: Deployment, phase: Phase) -> None:
+    moving = deployed(live, "chat", spec(2), now=6.0)
+    decided = msgspec.structs.replace(moving, rollout=_in(moving, phase))
+    with pytest.raises(Conflict, match=f"nothing to pause: rollout chat-2 is {phase}"):
+        paused(decided, 7.0)
+
+
+def test_who_took_it_back_is_told_with_what_they_did(live: Deployment) -> None:
+    moving = deployed(live, "chat", spec(2), now=6.0)
+    assert aborted(moving, 7.0, "admin").message == "given up by admin"
+    assert rolled_back(moving, 7.0, "admin", Plan()).message == "rolled back by admin"
 
 
 def test_what_failed_is_tried_again(live: Deployment) -> None:

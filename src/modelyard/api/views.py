@@ -14,6 +14,7 @@ from modelyard.api.messages import (
 )
 from modelyard.core.deployments import Deployment, DeploymentState, Replica
 from modelyard.core.reconcile import members, ready_count, state_of, wanted_count
+from modelyard.core.replicas import ReplicaState
 from modelyard.core.restarts import RestartRule, failures_in_a_row
 from modelyard.core.routes import Slot
 from modelyard.state.rollouts import KnownRollout
@@ -32,9 +33,10 @@ def deployment_view(
     spec = deployment.slot(shown)
     incoming = None if deployment.incoming is None else deployment.slot(deployment.incoming)
     state = state_of(deployment, own)
-    message = note or deployment.message
-    if not message and state is DeploymentState.DEGRADED:
-        message = failures_in_a_row(members(deployment, shown, own), RestartRule()).last_error
+    trouble = ""
+    if state is DeploymentState.DEGRADED:
+        trouble = _trouble(members(deployment, shown, own))
+    message = note or trouble or deployment.message
     return DeploymentView(
         name=deployment.name,
         model=spec.model if spec else "",
@@ -119,6 +121,16 @@ def replica_view(replica: Replica, in_flight: Mapping[str, int]) -> ReplicaView:
         error=replica.error,
         in_flight=in_flight.get(replica.id, 0),
     )
+
+
+def _trouble(replicas: Sequence[Replica]) -> str:
+    """Why replicas are missing; what was mended since by one that serves is history."""
+    failures = failures_in_a_row(replicas, RestartRule())
+    mended = any(
+        replica.state is ReplicaState.READY and (replica.ready_at or 0.0) > failures.last_at
+        for replica in replicas
+    )
+    return "" if mended else failures.last_error
 
 
 def _shown_slot(deployment: Deployment) -> Slot:

@@ -1,6 +1,7 @@
 """`modelyard deploy NAME:VERSION`"""
 
 import json
+import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -89,9 +90,14 @@ def deploy(
             _tell_plan(client.plan(request), as_json)
             return
         asked = client.deploy(request)
-        live = client.wait_until_live(
-            asked.name, asked.generation, timeout, on_change=None if as_json else Narrator()
-        )
+        if asked.message and not as_json:
+            print(asked.message, file=sys.stderr)
+        try:
+            live = client.wait_for(asked, timeout, on_change=None if as_json else Narrator())
+        except KeyboardInterrupt:
+            print(f"{asked.name} goes on without you; give it up with: "
+                  f"{hint(f'abort {asked.name}', where)}", file=sys.stderr)  # fmt: skip
+            raise
         gateway_url = client.status().gateway.url
     if as_json:
         print_json(live.model_dump(mode="json"))
@@ -161,10 +167,17 @@ def _plan(
     elif step_s is not None and "steps" not in plan:
         raise typer.BadParameter("name the steps too, with --steps", param_hint="--step-s")
     if step_s is not None:
-        plan["steps"] = [{**step, "min_s": step_s} for step in plan["steps"]]
+        plan["steps"] = _lasting(plan["steps"], step_s)
     if smoke is not None:
         plan["smoke"] = _smoke(smoke)
     return plan
+
+
+def _lasting(steps: Any, min_s: float) -> Any:
+    """Steps that last so long each; what is none is left for the plan's reader to refuse."""
+    if not isinstance(steps, list):
+        return steps
+    return [{**step, "min_s": min_s} if isinstance(step, dict) else step for step in steps]
 
 
 def _shares(text: str) -> list[float]:

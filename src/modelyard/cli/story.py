@@ -234,7 +234,7 @@ class Story:
         def show(view: DeploymentView) -> None:
             progress(f"{view.replicas_ready} of {view.replicas_wanted} replicas ready", 0, 0)
 
-        return client.wait_until_live(asked.name, asked.generation, LIVE_TIMEOUT_S, on_change=show)
+        return client.wait_for(asked, LIVE_TIMEOUT_S, on_change=show)
 
     def _tests_of(self, client: Client, live: DeploymentView) -> int:
         return 0 if live.rollout is None else len(client.rollout(live.rollout.id).smoke)

@@ -66,7 +66,7 @@ def up(
         "controller": {} if port is None else {"port": port},
     }
     settings = load_settings(place.config, flags)
-    if not _has_key(place):
+    if not _has_key(place, settings):
         check_loopback(settings.gateway.host, "gateway.host")
     check_loopback(settings.controller.host, "controller.host")
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
@@ -84,14 +84,18 @@ def up(
         asyncio.run(_supervise(place, settings, tuple(deploy or ())))
 
 
-def _has_key(home: Home) -> bool:
-    """Whether there ever was an API key: then others may reach the gateway."""
-    if not home.state.exists():
+def _has_key(home: Home, settings: Settings) -> bool:
+    """Whether there ever was an API key: then others may reach the gateway.
+
+    Raises StorageError when the database is away: then nothing is started.
+    """
+    url = settings.state.plain_url()
+    if url is None and not home.state.exists():
         return False
     from modelyard.core.keyring import Keyring
-    from modelyard.state.store import open_sqlite
+    from modelyard.state.store import open_store
 
-    store = open_sqlite(home.state)
+    store = open_store(home, url)
     try:
         ring = Keyring()
         ring.apply(store.keys.after(0), reset=True)
@@ -165,16 +169,10 @@ def _tls_options(home: Home, tls: TlsSettings) -> tuple[str, ...]:
 
 
 async def _end_workers(home: Home) -> None:
-    """End every worker of the home, whoever started it."""
-    if not home.state.exists():
-        return
+    """End every worker of the home, whoever started it; the state may be away."""
     from modelyard.launchers.process import ProcessLauncher
-    from modelyard.state.store import open_sqlite
 
-    store = open_sqlite(home.state)
-    owner = store.meta.epoch()
-    store.close()
-    await ProcessLauncher(home, owner).stop_all(WORKER_GRACE_S)
+    await ProcessLauncher(home, "supervisor").stop_all(WORKER_GRACE_S)
 
 
 class _Greeter:
@@ -209,7 +207,7 @@ class _Greeter:
         gateway = _gateway_url(self._settings)
         management = _url(self._settings.controller.host, self._settings.controller.port)
         print(f"Modelyard {__version__} on {self._home.root}")
-        keyed = _has_key(self._home)
+        keyed = _has_key(self._home, self._settings)
         print(f"gateway     {gateway}/v1{'  (every request needs an API key)' if keyed else ''}")
         print(f"management  {management}  (token in {self._home.admin_token})")
         print(f"logs        {self._home.logs}", flush=True)
@@ -259,7 +257,7 @@ class _Greeter:
     def _wait_until_live(self, client: "Client", view: "DeploymentView") -> None:
         if sys.stdout.isatty():
             print(f"{view.name:<11} starting {view.model}:{view.version} …", flush=True)
-        live = client.wait_until_live(view.name, view.generation)
+        live = client.wait_for(view)
         print(
             f"{live.name:<11} live: {live.model}:{live.version} on {live.engine}, "
             f"{time.monotonic() - self._began:.1f} s after the start",

@@ -247,7 +247,7 @@ def arrange(rollout: Rollout) -> Arrangement:
             return Arrangement(live=candidate, runs=alone)
         case Phase.UNDOING | Phase.UNDONE:
             back: tuple[Slot, ...] = () if before is None else (before,)
-            holds = rollout.exclusive and rollout.phase is Phase.UNDOING
+            holds = rollout.exclusive and rollout.phase is Phase.UNDOING and bool(back)
             return Arrangement(live=before, runs=back, holds=holds)
 
 

@@ -62,7 +62,6 @@ def sight_of(
     behind = routed.behind if routed.gateways or rollout.before is not None else ()
     if not behind and routed.live.get(deployment.name) != deployment.arranged.live:
         behind = ("of the next snapshot",)
-    lost = failures_in_a_row(former, rule)
     return Sight(
         ready=_count(candidates, ReplicaState.READY),
         wanted=1 if spec is None else spec.replicas,
@@ -74,11 +73,17 @@ def sight_of(
         unacknowledged=behind,
         before_running=sum(r.state in ALIVE for r in others),
         before_ready=_count(former, ReplicaState.READY),
-        before_lost=lost.last_error
-        if lost.fatal or lost.in_a_row >= rule.bring_up_failures
-        else "",
+        before_lost=_lost(rollout, former, rule),
         candidate_running=sum(r.state in ALIVE for r in candidates),
     )
+
+
+def _lost(rollout: Rollout, former: Sequence[Replica], rule: RestartRule) -> str:
+    """Why the version before will not come back, as far as it was tried in this phase: how often
+    it failed in the time before it stopped says nothing."""
+    ever = failures_in_a_row(former, rule)
+    now = failures_in_a_row([r for r in former if r.created_at >= rollout.entered_at], rule)
+    return ever.last_error if ever.fatal or now.in_a_row >= rule.bring_up_failures else ""
 
 
 def _failure(

@@ -59,6 +59,10 @@ def _trouble(rollout: Rollout, sight: Sight) -> str:
 Seen = tuple[Signal | None, str]
 
 
+def _of(sight: Sight) -> str:
+    return f"{sight.ready} of {sight.wanted} replicas ready"
+
+
 def _emptying(_rollout: Rollout, sight: Sight, _spent_s: float) -> Seen:
     if sight.before_running == 0:
         return Signal.EMPTIED, ""
@@ -66,7 +70,7 @@ def _emptying(_rollout: Rollout, sight: Sight, _spent_s: float) -> Seen:
 
 
 def _launching(rollout: Rollout, sight: Sight, spent_s: float) -> Seen:
-    told = f"{sight.ready} of {sight.wanted} replicas ready"
+    told = _of(sight)
     if sight.ready >= sight.wanted:
         return Signal.READY, ""
     deadline_s = rollout.plan.launch_deadline_s
@@ -87,20 +91,26 @@ def _testing(rollout: Rollout, sight: Sight, spent_s: float) -> Seen:
 def _stepping(rollout: Rollout, sight: Sight, spent_s: float) -> Seen:
     steps = compared_steps(rollout)
     paused = rollout.paused_at is not None
+    lacking = "" if sight.ready >= sight.wanted else _of(sight)
     if not steps:
-        return (None, "somebody to resume it") if paused else (Signal.STEPS_OVER, "")
+        if paused:
+            return None, "somebody to resume it"
+        if lacking and spent_s >= rollout.plan.launch_deadline_s:
+            return Signal.OVERDUE, f"only {lacking} after {spent_s:.0f} s"
+        return (None, lacking) if lacking else (Signal.STEPS_OVER, "")
     step = steps[min(rollout.step, len(steps) - 1)]
     told = f"step {rollout.step + 1} of {len(steps)}, {step.share:.0%}"
     if paused:
         return None, f"{told}; somebody to resume it"
     if spent_s < step.min_s:
         return None, f"{told}, {step.min_s - spent_s:.0f} s more"
-    if not sight.hold:
+    hold = sight.hold or lacking
+    if not hold:
         last = rollout.step + 1 >= len(steps)
         return (Signal.STEPS_OVER if last else Signal.STEP_OVER), told
     if spent_s >= rollout.plan.step_deadline_s:
-        return Signal.OVERDUE, f"{told} could not end in time: {sight.hold}"
-    return None, f"{told}: {sight.hold}"
+        return Signal.OVERDUE, f"{told} could not end in time: {hold}"
+    return None, f"{told}: {hold}"
 
 
 def _switching(_rollout: Rollout, sight: Sight, _spent_s: float) -> Seen:

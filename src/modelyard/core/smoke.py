@@ -84,8 +84,18 @@ def default_tests(model: str) -> tuple[SmokeTest, ...]:
     return BY_MODEL.get(model, (ANSWERS,))
 
 
+OURS = ("model", "messages", "prompt", "stream")
+"""Fields of the request that are the test's own."""
+
+
 def check_test(test: SmokeTest) -> None:
     """Raise InvalidConfig when it can't be run as it is."""
+    taken = [name for name in OURS if name in test.parameters]
+    if taken:
+        raise InvalidConfig(
+            f"smoke test {test.title}: parameters can't hold {taken[0]!r}",
+            next_step="the candidate is asked the test's prompt, as a stream; leave it out",
+        )
     if test.regex is not None:
         try:
             re.compile(test.regex)

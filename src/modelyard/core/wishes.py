@@ -5,6 +5,7 @@ import msgspec
 from modelyard.core.deployments import Deployment, SlotSpec
 from modelyard.core.errors import Conflict
 from modelyard.core.rollout import (
+    BEFORE_SWITCH,
     MOVES,
     Phase,
     Plan,
@@ -46,11 +47,15 @@ def deployed(
     rollout = present.rollout
     if rollout is not None and rollout.phase not in GIVES_WAY:
         coming = present.slot(rollout.candidate)
-        if coming is not None and _same(coming, spec) and coming.replicas == spec.replicas:
+        same = coming is not None and _same(coming, spec) and coming.replicas == spec.replicas
+        otherwise = same and rollout.phase in BEFORE_SWITCH and rollout.plan != plan
+        if same and not otherwise and rollout.phase is not Phase.UNDOING:
             return present
         what = "another version" if coming is None else f"{coming.model}:{coming.version}"
+        what += " by another plan" if otherwise else ""
+        way = "back from" if rollout.phase is Phase.UNDOING else "to"
         raise Conflict(
-            f"{name} is moving to {what}: rollout {rollout.id} is {rollout.phase}",
+            f"{name} is moving {way} {what}: rollout {rollout.id} is {rollout.phase}",
             next_step=_way_out(name, rollout),
             param="as_name",
         )
@@ -74,6 +79,11 @@ GIVES_WAY = frozenset({Phase.DRAINING, Phase.DONE, Phase.UNDONE})
 
 
 def _way_out(name: str, rollout: Rollout) -> str:
+    if rollout.phase is Phase.UNDOING:
+        return (
+            "try again when what is in flight there has finished; "
+            f"modelyard rollouts watch {rollout.id} waits for it"
+        )
     if rollout.phase is Phase.BAKING:
         return f"modelyard promote {name} ends the wait, modelyard rollback {name} goes back"
     return f"wait, or give it up with: modelyard abort {name}"
@@ -86,12 +96,14 @@ def promoted(present: Deployment, now: float, actor: str) -> Deployment:
 
 def aborted(present: Deployment, now: float, actor: str) -> Deployment:
     """On its way back to the version before; raises Conflict."""
-    return _told(present, Signal.ABORTED, f"by {actor}", now, "to abort")
+    return _told(present, Signal.ABORTED, f"given up by {actor}", now, "to abort")
 
 
 def paused(present: Deployment, now: float) -> Deployment:
     """Staying where it is; raises Conflict."""
     rollout = _under_way(present, "to pause")
+    if rollout.phase in (Phase.DRAINING, Phase.UNDOING):
+        raise _nothing("to pause", rollout)
     return msgspec.structs.replace(present, rollout=pause(rollout, now))
 
 
@@ -110,7 +122,7 @@ def rolled_back(present: Deployment, now: float, actor: str, plan: Plan) -> Depl
     """
     rollout = present.rollout
     if rollout is not None and (rollout.phase, Signal.ABORTED) in MOVES:
-        return aborted(present, now, actor)
+        return _told(present, Signal.ABORTED, f"rolled back by {actor}", now, "to roll back")
     other: Slot = "green" if present.live == "blue" else "blue"
     spec = present.slot(other)
     undone = rollout is not None and rollout.phase in (Phase.UNDOING, Phase.UNDONE)
@@ -129,12 +141,16 @@ def rolled_back(present: Deployment, now: float, actor: str, plan: Plan) -> Depl
 def _told(present: Deployment, happened: Signal, why: str, now: float, what: str) -> Deployment:
     rollout = _under_way(present, what)
     if (rollout.phase, happened) not in MOVES:
-        raise Conflict(
-            f"there is nothing {what}: rollout {rollout.id} is {rollout.phase}",
-            next_step=f"modelyard rollouts show {rollout.id}",
-            param="name",
-        )
+        raise _nothing(what, rollout)
     return present.with_rollout(move(rollout, happened, why, now))
+
+
+def _nothing(what: str, rollout: Rollout) -> Conflict:
+    return Conflict(
+        f"there is nothing {what}: rollout {rollout.id} is {rollout.phase}",
+        next_step=f"modelyard rollouts show {rollout.id}",
+        param="name",
+    )
 
 
 def _under_way(present: Deployment, what: str) -> Rollout:
