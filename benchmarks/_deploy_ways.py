@@ -52,6 +52,7 @@ models:
   - name: {name}
     upstreams:
       - url: http://127.0.0.1:{engine}
+    probing: {{path: /health, interval_s: 0.5}}
 """
 
 

@@ -97,7 +97,7 @@ def _round(
             begin = time.time()
             service.switch(2 - number % 2)
             found.switching.append((begin, time.time()))
-            time.sleep(STEADY_S / 4)
+            time.sleep(STEADY_S)  # what rests after failures comes back
         time.sleep(STEADY_S)
         # The load ends before the service does: it waits for what it has asked.
         load.end()

@@ -23,6 +23,7 @@ from modelyard.api.messages import RolloutView
 from modelyard.core.rollout import Phase
 
 STEADY_S = 5.0
+"""Before the first switch and after the last; a second for each in short runs."""
 REST_S = 0.3
 AROUND_S = 0.25
 """A request belongs to a switch when it began so close to it."""
@@ -68,7 +69,7 @@ def _prove(proof: Proof, yard: Yard) -> int:
     switches: list[Switch] = []
     undone: list[str] = []
     with Load(yard.gateway_urls, proof.seed, fingerprints=FINGERPRINTS) as load:
-        time.sleep(STEADY_S)
+        time.sleep(min(STEADY_S, proof.count))
         for number in range(proof.count):
             view = yard.until_over(yard.deploy(2 - number % 2))
             if view.phase is Phase.DONE:
@@ -79,7 +80,7 @@ def _prove(proof: Proof, yard: Yard) -> int:
                 lost = sum(bool(each.problem) for each in load.asked)
                 say(f"{number + 1} switches, {len(load.asked)} requests, {lost} lost")
             time.sleep(proof.random.uniform(0, 2 * REST_S))
-        time.sleep(STEADY_S)
+        time.sleep(min(STEADY_S, proof.count))
     workers = yard.workers()
     problems = [each.problem for each in load.asked if each.problem]
     problems += misrouted(load.asked, switches)

@@ -160,13 +160,13 @@ def gateway_restarted(trouble: Trouble) -> RolloutView:
 
 FAULTS: tuple[Callable[[Trouble], RolloutView], ...] = (
     controller_killed,
-    never_ready,
-    controller_killed,
-    killed_while_it_loads,
-    controller_killed,
-    crashes_in_its_smoke_test,
     killed_while_it_bakes,
+    controller_killed,
     gateway_restarted,
+    controller_killed,
+    never_ready,
+    killed_while_it_loads,
+    crashes_in_its_smoke_test,
 )
 
 

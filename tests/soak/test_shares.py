@@ -11,7 +11,13 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.parametrize(
     ("name", "count"),
-    [("abandoned_streams", 60), ("registry", 200), ("formats", 20_000), ("deploy", 2)],
+    [
+        ("abandoned_streams", 60),
+        ("registry", 200),
+        ("formats", 20_000),
+        ("deploy", 2),
+        ("deploy_faults", 2),
+    ],
 )
 def test_a_share_of_the_proof_holds(name: str, count: int) -> None:
     """In a process of its own: a proof may bound the memory that its process gets."""
