@@ -1,17 +1,20 @@
 """The controller's replicas: at hand in memory, written to the state in the order of the changes.
 
 Everything here runs on the event loop; the database is touched in one writer thread, so the loop
-never waits for a disk and two changes of a replica are never stored in the wrong order.
+never waits for a disk and two changes of a replica are never stored in the wrong order. Changes
+of replicas have happened, whatever the database says: while it is away they wait.
 """
 
 import asyncio
 import logging
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any, ParamSpec, TypeVar
 
 import msgspec
 
+from modelyard.control.backlog import Backlog
 from modelyard.core.deployments import Event, Replica
 from modelyard.core.replicas import ReplicaState, can_move
 from modelyard.state.store import Store
@@ -31,6 +34,8 @@ class Ledger:
         self._clock = clock
         self._on_change = on_change
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="state-writer")
+        self._backlog = Backlog()
+        """Used in the writer's thread alone."""
         self._replicas: dict[str, Replica] = {}
 
     def now(self) -> float:
@@ -39,7 +44,12 @@ class Ledger:
 
     async def write(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
         """Run a call on the state after all writes before it, and wait for its result."""
-        return await asyncio.wrap_future(self._writer.submit(function, *args, **kwargs))
+
+        def in_turn() -> _T:
+            self._backlog.flush()
+            return function(*args, **kwargs)
+
+        return await asyncio.wrap_future(self._writer.submit(in_turn))
 
     async def load(self) -> None:
         """Read the replicas that the state knows."""
@@ -94,6 +104,7 @@ class Ledger:
 
     def close(self) -> None:
         """Wait for the writes that are queued."""
+        self._writer.submit(self._backlog.close)
         self._writer.shutdown(wait=True)
 
     def _store_later(self, replica: Replica) -> None:
@@ -101,10 +112,4 @@ class Ledger:
         self._later(self._store.replicas.put, replica)
 
     def _later(self, function: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs) -> None:
-        self._writer.submit(function, *args, **kwargs).add_done_callback(_report)
-
-
-def _report(done: Future[object]) -> None:
-    error = done.exception()
-    if error is not None:
-        log.error("a change could not be stored: %s", error)
+        self._writer.submit(self._backlog.write, partial(function, *args, **kwargs))

@@ -40,7 +40,7 @@ from modelyard.control.secrets import prepare_home, read_token
 from modelyard.control.smoke import SmokeTester, check_schema
 from modelyard.control.snapshots import Publisher
 from modelyard.control.weights import RegistryWeights
-from modelyard.core.errors import Conflict, ModelyardError
+from modelyard.core.errors import Conflict, ModelyardError, StorageError
 from modelyard.core.gateways import GatewayFacts
 from modelyard.core.home import Home
 from modelyard.core.reconcile import Rules
@@ -54,11 +54,12 @@ from modelyard.registry.keys import read_public_keys
 from modelyard.registry.registry import Registry
 from modelyard.registry.versions import ModelVersion
 from modelyard.settings import RegistrySettings, load_settings
-from modelyard.state.store import Store, open_sqlite
+from modelyard.state.store import Store, open_store
 
 log = logging.getLogger(__name__)
 _LOGS_S = 10.0
 _ASK_S = 2.0
+_CONFIRM_EVERY_S = 2.0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -73,14 +74,19 @@ def main(argv: list[str] | None = None) -> int:
     try:
         check_loopback(arguments.host, "--host")
         prepare_home(home)
-        settings = load_settings(home.config, {}).registry
-        read_public_keys(settings.trust.keys_of(home))  # a policy that can't be kept starts nothing
+        settings = load_settings(home.config, {})
+        read_public_keys(
+            settings.registry.trust.keys_of(home)
+        )  # a policy that can't be kept starts nothing
         with (
             _only_one(home),
             listen(arguments.host, arguments.port, "--port") as listener,
-            contextlib.closing(open_sqlite(home.state)) as store,
+            contextlib.closing(open_store(home, settings.state.plain_url(), sole=True)) as store,
         ):
-            controller = _Controller(home, store, listener, arguments.gateway_url, settings)
+            log.info("the state is in %s", store.place)
+            controller = _Controller(
+                home, store, listener, arguments.gateway_url, settings.registry
+            )
             asyncio.run(controller.run())
     except ModelyardError as error:
         print(f"{error.message}; {error.next_step}", file=sys.stderr)  # noqa: T201
@@ -206,17 +212,21 @@ class _Controller:
             loop.add_signal_handler(number, end)
         reconciling = asyncio.create_task(reconciler.run())
         serving = asyncio.create_task(server.serve(sockets=[self._listener]))
+        alone = asyncio.create_task(_stay_alone(self._store))
+        loops = (reconciling, alone)
         record = self._home.run / "controller.json"
         write_record(record, self._record())
         try:
-            await asyncio.wait({reconciling, serving}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({*loops, serving}, return_when=asyncio.FIRST_COMPLETED)
             end()
             await serving
-            if reconciling.done():
-                reconciling.result()
+            for task in loops:
+                if task.done():
+                    task.result()
         finally:
-            reconciling.cancel()
-            await asyncio.gather(reconciling, return_exceptions=True)
+            for task in loops:
+                task.cancel()
+            await asyncio.gather(*loops, return_exceptions=True)
             remove_own_record(record)
 
     def _record(self) -> RunRecord:
@@ -320,6 +330,14 @@ def _only_one(home: Home) -> Iterator[None]:
                 next_step="use it, or stop it first: modelyard status shows its pid",
             ) from error
         yield
+
+
+async def _stay_alone(store: Store) -> None:
+    """Look from time to time that no other controller has taken the state; Conflict if one has."""
+    while True:
+        await asyncio.sleep(_CONFIRM_EVERY_S)
+        with contextlib.suppress(StorageError):  # the reconcile loop says that it is away
+            await asyncio.to_thread(store.confirm)
 
 
 def _call(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:

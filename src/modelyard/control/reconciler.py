@@ -68,6 +68,8 @@ class Reconciler:
         self._held: frozenset[tuple[str, SlotSpec]] | None = None
         self._draining: dict[str, int] = {}
         """Requests that a replica had in flight when it began to drain."""
+        self._ending: set[str] = set()
+        """Replicas whose workers were told to end."""
         self._listening_since = parts.ledger.now()
         self.waits: dict[tuple[str, Phase], str] = {}
         """What each rollout under way waits for, for people; by rollout id and phase."""
@@ -76,12 +78,18 @@ class Reconciler:
         """Adopt what runs, then reconcile until cancelled; the workers stay as they are."""
         try:
             await self._adopt()
+            trouble = ""
             while True:
                 self._parts.wake.clear()
                 try:
                     await self._step()
+                    if trouble:
+                        log.warning("the reconcile loop goes on")
+                    trouble = ""
                 except ModelyardError as error:
-                    log.error("the reconcile step failed and is tried again: %s", error)
+                    if str(error) != trouble:  # a database may be away for hours: said once
+                        log.error("the reconcile step failed and is tried again: %s", error)
+                    trouble = str(error)
                 except Exception:  # the edge: the loop must outlive a fault in one step
                     log.exception("the reconcile step failed and is tried again")
                 try:
@@ -255,7 +263,7 @@ class Reconciler:
         """Note in the rollout what became of the requests that a replica had when it drained."""
         replica = self._parts.ledger.get(action.replica)
         had = self._draining.pop(action.replica, action.in_flight)
-        if replica is None or not had:
+        if replica is None or not had or action.replica in self._ending:
             return
 
         def step(present: Deployment | None) -> Deployment | None:
@@ -313,13 +321,21 @@ class Reconciler:
         life = Life(self._parts.life, replica, spec, launched)
         task = asyncio.create_task(life.run(), name=f"life of {replica.id}")
         self._lives[replica.id] = (life, task)
-        task.add_done_callback(lambda _: self._lives.pop(replica.id, None))
+        task.add_done_callback(lambda _: self._over(replica.id))
+
+    def _over(self, replica_id: str) -> None:
+        self._lives.pop(replica_id, None)
+        self._draining.pop(replica_id, None)
+        self._ending.discard(replica_id)
 
     def _end(self, action: Stop) -> None:
         entry = self._lives.get(action.replica)
         if entry is None:
             self._parts.ledger.move(action.replica, ReplicaState.STOPPED)
             return
+        if action.replica in self._ending:
+            return  # told before: its worker takes a moment to end
+        self._ending.add(action.replica)
         if action.in_flight:
             self._parts.ledger.tell(
                 "replica.cut", action.replica, f"{action.in_flight} requests were in flight"
