@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import httpx
 import msgspec
 import pytest
-from tests.gateway.raw_replica import END, FIRST, SSE, always, replica, whole
+from tests.gateway.raw_replica import END, FIRST, SSE, Client, always, replica, whole
 from tests.gateway.rig import Engine, Rig, StartRig, chat, eventually, model_route
 from tests.gateway.test_following import StubController, _end, _serve, controller
 
@@ -416,42 +416,55 @@ async def test_a_copy_outlives_a_live_request_that_fails(
 
 
 async def test_a_drain_waits_for_no_copy(start_rig: StartRig, engines: list[Engine]) -> None:
-    live, trial = engines
+    trial, goes_on = engines[1], asyncio.Event()
     await trial.fault("hang")
-    rig = await start_rig(shadowed([live.url], trial.url), drain_s=600.0)
-    await said(rig)
-    await eventually(trial.state, lambda state: state["running"] == 1)
-    slow = asyncio.create_task(ask(rig, "[[fake: tokens=40]]"))
-    await eventually(live.state, lambda state: state["running"] == 1)
-    rig.stop.set()
-    await trial.until_idle()
 
-    assert (await slow).status_code == 200  # the live one is finished
-    made = await eventually(rig._records, lambda records: len(_copies(records)) == 2, 20)
-    assert {copy.outcome for copy in _copies(made)} == {"cancelled"}
+    async def when_told(client: Client) -> None:
+        await client.request()
+        await goes_on.wait()
+        await client.say(whole(b'{"choices":[{"message":{"content":"late"}}]}'))
+
+    async with replica(when_told) as live:
+        rig = await start_rig(shadowed([live], trial.url), drain_s=600.0)
+        asking = asyncio.create_task(said(rig))
+        await eventually(trial.state, lambda state: state["running"] == 1)
+        rig.stop.set()
+        await trial.until_idle()  # while the live request is under way
+        assert not asking.done()
+        goes_on.set()
+        assert await asking == "late"
+
+    made = await eventually(rig._records, lambda records: len(_copies(records)) == 1, 20)
+    assert [copy.outcome for copy in _copies(made)] == ["cancelled"]
+
+
+@pytest.fixture
+async def publisher(controller: StubController) -> AsyncIterator[StubController]:
+    """A controller that says what a test wants it to."""
+    serving = await _serve(controller)
+    yield controller
+    await _end(*serving)
 
 
 async def test_copies_end_when_the_routes_want_none_any_more(
-    start_rig: StartRig, controller: StubController, engines: list[Engine]
+    start_rig: StartRig, publisher: StubController, engines: list[Engine]
 ) -> None:
     """A candidate that is taken back has not to wait for them."""
     live, trial = engines
     await trial.fault("hang")
-    serving = await _serve(controller)
     route = shadowed([live.url], trial.url)
-    controller.publish(2, route)
-    rig = await start_rig(controller=controller.url)
+    publisher.publish(2, route)
+    rig = await start_rig(controller=publisher.url)
     await eventually(lambda: rig.metric("modelyard_gateway_routes_version"), lambda v: v == 2)
     await said(rig)
     await eventually(trial.state, lambda state: state["running"] == 1)
 
-    controller.publish(3, msgspec.structs.replace(route, shadow=None))
+    publisher.publish(3, msgspec.structs.replace(route, shadow=None))
 
     await trial.until_idle()
     await until_no_copy(rig)
     await said(rig)
     assert (await trial.state())["seen"] == 1
-    await _end(*serving)
 
 
 async def test_the_smoke_tests_of_a_trial_are_not_copied(
