@@ -126,7 +126,7 @@ class RegistrySettings(BaseModel):
 class StateSettings(BaseModel):
     """Where the controller keeps its state."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     url: SecretStr | None = None
     """Of a PostgreSQL database, a secret where it holds a password; None: SQLite in the home."""
@@ -149,7 +149,8 @@ class StateSettings(BaseModel):
 class Settings(BaseModel):
     """All settings."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Hidden, for an input may be a secret.
+    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     gateway: GatewaySettings = GatewaySettings()
     controller: ControllerSettings = ControllerSettings()
@@ -166,7 +167,11 @@ def load_settings(file: Path, flags: Mapping[str, Mapping[str, object]]) -> Sett
 
     class Sources(BaseSettings, Settings):
         model_config = SettingsConfigDict(
-            env_prefix=ENV_PREFIX, env_nested_delimiter=_NESTING, extra="forbid", frozen=True
+            env_prefix=ENV_PREFIX,
+            env_nested_delimiter=_NESTING,
+            extra="forbid",
+            frozen=True,
+            hide_input_in_errors=True,
         )
 
         @classmethod

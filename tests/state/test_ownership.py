@@ -114,6 +114,18 @@ def test_a_server_that_can_not_be_used_is_named_without_the_password(
         assert secret not in f"{told.message}{told.next_step}"
 
 
+def test_a_server_that_takes_no_writes_for_now_may_take_them_later(
+    server: PostgresServer, database: str
+) -> None:
+    """As a standby does, until it is made the primary."""
+    Store(server.url(database)).close()
+    store = Store(f"{server.url(database)}?options=-cdefault_transaction_read_only%3Don")
+    with pytest.raises(StorageAway, match="read-only") as refusal:
+        store.meta.set_default_model("chat")
+    assert "target_session_attrs" in refusal.value.next_step
+    store.close()
+
+
 def test_a_password_in_the_query_is_not_shown_either(server: PostgresServer) -> None:
     url = f"postgresql:///nothing?host=127.0.0.1&port={server.port}&user=postgres&password=secret"
     with pytest.raises(StorageError, match=rf"nothing on 127.0.0.1:{server.port}") as refusal:

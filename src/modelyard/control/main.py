@@ -75,9 +75,8 @@ def main(argv: list[str] | None = None) -> int:
         check_loopback(arguments.host, "--host")
         prepare_home(home)
         settings = load_settings(home.config, {})
-        read_public_keys(
-            settings.registry.trust.keys_of(home)
-        )  # a policy that can't be kept starts nothing
+        trust = settings.registry.trust
+        read_public_keys(trust.keys_of(home))  # a policy that can't be kept starts nothing
         with (
             _only_one(home),
             listen(arguments.host, arguments.port, "--port") as listener,

@@ -27,6 +27,9 @@ class Backend(Protocol):
     reading: sa.Engine
     """Transactions that read, in one consistent view, and wait for nobody."""
 
+    def passes(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether the same may be taken later: it is gone, locked or full."""
+
     def next_step(self, error: BaseException) -> str:
         """What helps against an error of the driver."""
 
@@ -132,9 +135,7 @@ class Database:
             yield
         except sa.exc.DBAPIError as error:
             reason = error.orig or error
-            # The driver's class for what is not the statement's fault: gone, locked, full.
-            passing = isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
-            kind = StorageAway if passing else StorageError
+            kind = StorageAway if self._backend.passes(error) else StorageError
             raise kind(
                 f"the state database {self.place} refused: {' '.join(str(reason).split())}",
                 next_step=self._backend.next_step(reason),

@@ -32,6 +32,8 @@ _CONNECT: dict[str, int | str] = {
     "keepalives_count": 3,
     "tcp_user_timeout": 25_000,
 }
+_READ_ONLY = ("25006", "0A000")
+"""What a standby answers to a writer."""
 _SCHEMA = "modelyard_schema"
 
 
@@ -67,6 +69,13 @@ class PostgresDatabase:
         sa.event.listen(self.engine, "connect", _prepare)
         sa.event.listen(self.engine, "begin", _begin)
 
+    def passes(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether the same may be taken later: it is away, locked, full, or a standby for now."""
+        return (
+            isinstance(error, sa.exc.OperationalError | sa.exc.InterfaceError)
+            or getattr(error.orig, "sqlstate", None) in _READ_ONLY
+        )
+
     def next_step(self, error: BaseException) -> str:
         """What helps against an error of the driver."""
         reason, state = str(error).lower(), getattr(error, "sqlstate", None)
@@ -74,6 +83,8 @@ class PostgresDatabase:
             return "another transaction holds the lock: see pg_stat_activity, and end it"
         if state == "53100":
             return "free some space on the server's disk"
+        if state in _READ_ONLY:
+            return "name the primary in state.url, or all with &target_session_attrs=read-write"
         if "password" in reason or "authentication" in reason or "pg_hba" in reason:
             return "see user and password in state.url, in PGPASSWORD or in ~/.pgpass"
         if "does not exist" in reason and "database" in reason:

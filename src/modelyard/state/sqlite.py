@@ -23,6 +23,10 @@ class SqliteFile:
         sa.event.listen(self.engine, "connect", _prepare)
         sa.event.listen(self.engine, "begin", _begin)
 
+    def passes(self, error: sa.exc.DBAPIError) -> bool:
+        """Whether the same may be taken later: it is locked, or the disk is full."""
+        return isinstance(error, sa.exc.OperationalError)
+
     def next_step(self, error: BaseException) -> str:
         """What helps against an error of the driver."""
         reason = str(error).lower()
