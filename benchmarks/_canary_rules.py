@@ -26,21 +26,23 @@ def ours(requests: Requests, look_s: float = 1.0) -> float | None:
     next_look = look_s
     columns = (
         requests.finished_s, requests.candidate, requests.failed, requests.truncated,
-        requests.ttft_s, requests.itl_s, requests.tokens,
+        requests.ttft_s, requests.itl_s, requests.tokens, requests.caller,
     )  # fmt: skip
-    for at, candidate, failed, truncated, ttft_s, itl_s, tokens in zip(
+    for at, candidate, failed, truncated, ttft_s, itl_s, tokens, who in zip(
         *(column.tolist() for column in (each[began] for each in columns)), strict=True
     ):
         if at >= next_look:
             if comparison.alarmed:
                 return float(next_look)
             next_look = look_s * (math.floor(at / look_s) + 1)
+        caller = "" if who < 0 else str(who)
         if failed:
-            evidence = Evidence(failed=True)
+            evidence = Evidence(failed=True, caller=caller)
         else:
             evidence = Evidence(
-                failed=False, truncated=truncated, ttft_s=ttft_s, itl_s=itl_s, tokens=int(tokens)
-            )
+                failed=False, truncated=truncated, ttft_s=ttft_s, itl_s=itl_s, tokens=int(tokens),
+                caller=caller,
+            )  # fmt: skip
         comparison.add("candidate" if candidate else "baseline", evidence)
     return LASTS_S if comparison.alarmed else None
 

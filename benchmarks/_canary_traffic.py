@@ -83,6 +83,8 @@ class Requests:
     ttft_s: Floats
     itl_s: Floats
     tokens: Floats
+    caller: Floats
+    """Number of who asked; -1: dealt out by itself."""
 
     def until(self, time_s: float) -> "Requests":
         """Those that were over by then."""
@@ -97,7 +99,7 @@ def draw(setting: Setting, wrong: Regression, seed: tuple[int, ...]) -> Requests
     count = int(draws.poisson(setting.rate * span_s))
     arrived = np.sort(draws.uniform(-setting.begun_before_s, LASTS_S, count))
     chosen = draws.random(count) < setting.share
-    callers = np.zeros(count, dtype=np.int64)
+    callers = np.full(count, -1, dtype=np.int64)
     usual_ttft = usual_length = np.ones(1)
     if setting.callers:
         often = 1 / np.arange(1, setting.callers + 1)
@@ -120,7 +122,17 @@ def draw(setting: Setting, wrong: Regression, seed: tuple[int, ...]) -> Requests
     found = Requests(
         *(
             each[order]
-            for each in (finished, arrived, candidate, failed, truncated, ttft, itl, tokens)
+            for each in (
+                finished,
+                arrived,
+                candidate,
+                failed,
+                truncated,
+                ttft,
+                itl,
+                tokens,
+                callers,
+            )
         )
     )
     return _within(found)

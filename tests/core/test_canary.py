@@ -2,6 +2,7 @@
 
 import random
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -133,3 +134,56 @@ def test_equal_candidates_are_rejected_no_more_often_than_stated() -> None:
                 break
 
     assert alarms <= 10  # at 2 % more than 10 of 200 happen once in 1,000 times; seeded besides
+
+
+def test_few_callers_who_differ_are_no_verdict_on_times_but_on_errors() -> None:
+    """One caller of two has long prompts: that is seen in each of a hundred requests."""
+    comparison, failing = Comparison(RULES), Comparison(RULES)
+    for turn in range(200):
+        comparison.add("baseline", Evidence(failed=False, ttft_s=0.1, caller="short prompts"))
+        comparison.add("candidate", Evidence(failed=False, ttft_s=1.0, caller="long prompts"))
+        failing.add("baseline", Evidence(failed=False, caller="short prompts"))
+        failing.add("candidate", Evidence(failed=turn % 3 == 0, caller="long prompts"))
+    finding = comparison.finding()
+
+    assert finding.verdict == "hold"
+    assert "or its callers differ: more of them are needed" in finding.reason
+    assert not comparison.alarmed
+    assert failing.finding().verdict == "alarm"
+
+
+def test_what_is_slower_for_most_callers_is_found() -> None:
+    draws = random.Random(5)
+    comparison = Comparison(RULES)
+    usual = {caller: draws.lognormvariate(0, 0.3) for caller in range(60)}
+    for turn in range(600):
+        caller = turn % 60
+        arm, slower = ("candidate", 2.0) if caller % 2 else ("baseline", 1.0)
+        ttft_s = draws.lognormvariate(-1, 0.3) * usual[caller] * slower
+        comparison.add(
+            "candidate" if arm == "candidate" else "baseline",
+            Evidence(failed=False, ttft_s=ttft_s, caller=str(caller)),
+        )
+
+    assert comparison.finding().verdict == "alarm"
+    assert comparison.alarmed
+
+
+def test_callers_who_differ_and_stay_break_no_promise() -> None:
+    """20 callers whose answers differ by a factor, each with one of two equal versions: when
+    only requests were compared, two in five of such candidates were rejected. 2 % stated."""
+    rules = CanaryRules(min_requests=5, alpha=0.02)
+    alarms = 0
+    for seed in range(150):
+        draws = random.Random(seed)
+        scale = {caller: draws.lognormvariate(0, 0.5) for caller in range(20)}
+        arms = {caller: draws.random() < 0.5 for caller in range(20)}
+        comparison = Comparison(rules)
+        for _ in range(600):
+            caller = draws.randrange(20)
+            evidence = _evidence(draws, length=scale[caller], ttft=scale[caller])
+            named = msgspec.structs.replace(evidence, caller=str(caller))
+            comparison.add("candidate" if arms[caller] else "baseline", named)
+        alarms += comparison.finding().verdict == "alarm"
+
+    assert alarms <= 9

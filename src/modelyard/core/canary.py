@@ -7,6 +7,11 @@ load rises. For each thing that is watched an e-process grows (`core/evidence.py
 alarm is raised when one of them passes its part of 1/alpha, so the chance of ever raising one on an
 equal candidate is at most alpha, however often somebody looks. Too few requests are no verdict: the
 answer is then how many more are needed.
+
+Callers stay with one version, and how long their requests take is their doing, too. Where they are
+named, an alarm on times, lengths or quality is raised only when callers differ between the versions
+by more than they do anyway (`core/callers.py`); until then there is no verdict. Hearing each caller
+once would keep the rate, too, and miss half of what is worse (docs/benchmarks.md).
 """
 
 from bisect import bisect_left, insort
@@ -17,12 +22,12 @@ from typing import Annotated, Literal, Protocol
 import msgspec
 from msgspec import Meta
 
+from modelyard.core.callers import Arm, Callers, chance_of_over
 from modelyard.core.evidence import Ranks, TwoProportions, mean
 from modelyard.core.routes import Share
 
 Watched = Literal["errors", "truncations", "ttft", "itl", "length", "quality"]
 WATCHED: tuple[Watched, ...] = ("errors", "truncations", "ttft", "itl", "length", "quality")
-Arm = Literal["baseline", "candidate"]
 Verdict = Literal["hold", "pass", "alarm"]
 
 BLOCK = 10
@@ -32,6 +37,11 @@ _TAIL_AFTER = 40
 """Baseline values before the tails are compared."""
 _KEPT = 400
 """Baseline values that the tails' thresholds are read from."""
+
+
+CALLERS_BY_CHANCE = 0.4
+"""Times alpha: differences between callers that are likelier by chance than this raise no alarm.
+Under alpha, because they are looked at again and again while the evidence is there."""
 
 
 class Tolerances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,6 +78,8 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     tokens: int | None = None
     quality: float | None = None
     """Higher is better."""
+    caller: str = ""
+    """Whose it was, where callers stay with one version; empty: it was dealt out by itself."""
 
 
 class Reading(msgspec.Struct, frozen=True, kw_only=True):
@@ -220,10 +232,14 @@ class Comparison:
         """Values of the block that is not full yet."""
         self._sums = {(watched, arm): [0.0, 0] for watched in rules.watch for arm in _ARMS}
         self._counts: dict[Arm, int] = {"baseline": 0, "candidate": 0}
+        self._callers = {watched: Callers() for watched in rules.watch if watched in _OF_CALLERS}
+        self._named = 0
+        """Requests of the candidate that named their caller."""
 
     def add(self, arm: Arm, evidence: Evidence) -> None:
         """Take in one finished request, in the order in which they finished."""
         self._counts[arm] += 1
+        self._named += bool(arm == "candidate" and evidence.caller)
         for watched in self._rules.watch:
             value = _value(watched, evidence)
             if value is None:
@@ -231,6 +247,8 @@ class Comparison:
             total = self._sums[watched, arm]
             total[0] += value
             total[1] += 1
+            if evidence.caller and watched in self._callers:
+                self._callers[watched].add(arm, evidence.caller, value)
             self._waiting[watched, arm].append(value)
             baseline = self._waiting[watched, "baseline"]
             candidate = self._waiting[watched, "candidate"]
@@ -245,7 +263,18 @@ class Comparison:
     def alarmed(self) -> bool:
         """Whether anything speaks against the candidate: what `finding` says, at less cost."""
         alarm_at = self._alarm_at
-        return any(growing.wealth >= alarm_at for growing in self._growing.values())
+        return any(
+            growing.wealth >= alarm_at and not self._may_be_callers(watched)
+            for watched, growing in self._growing.items()
+        )
+
+    def _may_be_callers(self, watched: Watched) -> bool:
+        """Whether callers alone may make the difference that was found."""
+        callers = self._callers.get(watched)
+        if callers is None or 2 * self._named <= self._counts["candidate"]:
+            return False
+        chance = _chance(watched, callers, self._rules.tolerances)
+        return chance > CALLERS_BY_CHANCE * self._rules.alpha
 
     @property
     def _alarm_at(self) -> float:
@@ -254,12 +283,16 @@ class Comparison:
     def finding(self) -> Finding:
         """What all requests so far show."""
         readings = tuple(self._reading(watched) for watched in self._rules.watch)
-        loud = [each for each in readings if each.evidence >= each.alarm_at]
+        found = [each for each in readings if each.evidence >= each.alarm_at]
+        loud = [each for each in found if not self._may_be_callers(each.watched)]
         missing = {arm: self._rules.min_requests - count for arm, count in self._counts.items()}
         unseen = [each.watched for each in readings if each.candidate is None]
         if loud:
             worst = max(loud, key=lambda each: each.evidence)
             return self._found("alarm", _told(worst), readings)
+        if found:
+            reason = f"{_told(found[0])}, or its callers differ: more of them are needed"
+            return self._found("hold", reason, readings, 1)
         if missing["candidate"] > 0:
             more = missing["candidate"]
             return self._found(
@@ -301,6 +334,8 @@ class Comparison:
 
 
 _ARMS: tuple[Arm, ...] = ("baseline", "candidate")
+_OF_CALLERS: frozenset[Watched] = frozenset({"ttft", "itl", "length", "quality"})
+"""What depends on who asks; that requests fail or are cut does so much less."""
 _WORDS: dict[Watched, str] = {
     "errors": "more requests fail",
     "truncations": "more answers end before they are over",
@@ -309,6 +344,20 @@ _WORDS: dict[Watched, str] = {
     "length": "answers have another length",
     "quality": "answers are judged worse",
 }
+
+
+def _chance(watched: Watched, callers: Callers, tolerances: Tolerances) -> float:
+    """How often callers dealt out by chance would differ so much beyond what is tolerated."""
+    ours, theirs = callers.means("candidate"), callers.means("baseline")
+    match watched:
+        case "length":
+            allowed = 1 + tolerances.longer
+            above = chance_of_over(ours, [each * allowed for each in theirs])
+            return 2 * min(above, chance_of_over(theirs, [each * allowed for each in ours]))
+        case "quality":
+            return chance_of_over(theirs, [each + tolerances.worse for each in ours])
+        case _:
+            return chance_of_over(ours, [each * (1 + tolerances.slower) for each in theirs])
 
 
 def _told(reading: Reading) -> str:
