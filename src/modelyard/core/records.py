@@ -94,6 +94,9 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     shadow_of: str | None = None
     """Request id of the live request that this one is a copy of: nobody asked for it, nobody pays
     for it."""
+    caller: str | None = None
+    """Hash of who stays with one version while two share the requests (promise D6); None where
+    nobody does."""
     agreement: float | None = None
     """Of a copy: how much of its answer is that of the live one (`core/agreement.py`); None where
     one of them was not whole, or too long to be compared."""

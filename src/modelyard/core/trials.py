@@ -73,6 +73,7 @@ def evidence_of(record: RequestRecord) -> Evidence:
         ttft_s=record.e2e_s if _in_vain(record) else ttft_s,
         itl_s=_per_token_s(record) if completed else None,
         tokens=tokens,
+        caller=record.caller or "",
     )
 
 

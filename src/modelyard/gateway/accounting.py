@@ -1,5 +1,6 @@
 """The end of every request: one outcome, one record, the metrics."""
 
+import hashlib
 import time
 from collections.abc import Iterable
 
@@ -184,6 +185,7 @@ class Accounting:
             cached_tokens=usage.cached_tokens if usage is not None else None,
             finish_reason=call.finish_reason,
             limits=call.limits,
+            caller=_caller(call),
             trace_id=call.trace_parent[3:35].decode() or None,
         )
 
@@ -257,6 +259,15 @@ def _settle(call: Call, record: RequestRecord) -> None:
         return
     used = 0 if call.shares else (record.prompt_tokens or 0) + (record.completion_tokens or 0)
     reservation.settle(used)
+
+
+def _caller(call: Call) -> str | None:
+    """Who stays with one of two versions, told apart and not told: a hash."""
+    shared = call.route is not None and sum(slot.weight > 0 for slot in call.route.slots) > 1
+    caller = call.caller if shared else ""
+    if not caller:
+        return None
+    return hashlib.blake2b(caller.encode(errors="surrogatepass"), digest_size=8).hexdigest()
 
 
 def _mean_gap_s(call: Call) -> float | None:

@@ -162,15 +162,16 @@ class Call:
     def caller(self) -> str:
         """Who stays with one version while shares change (promise D6), empty for nobody.
 
-        What the policy says (`sticky_by`); where it says nothing, whoever is named most closely:
-        the key's user or session, else the key; without keys, user or session.
+        What the policy says (`sticky_by`); where it says nothing, the user or the session that the
+        request names. Not the key by itself: it is one program's, and a share of a few programs is
+        all of their requests or none.
         """
         if self.route is not None and self.route.policy.sticky_by != "none":
             return self.sticky
         key = self.key.key_id if self.key is not None else ""
         user = (self.view.user if self.view is not None else None) or ""
         named = f"user {user}" if user else f"session {self.session}" if self.session else ""
-        return f"{key}\0{named}" if key or named else ""
+        return f"{key}\0{named}" if named else ""
 
     def branch(self) -> "Call":
         """A call for the same request that gathers what is asked for several of them."""
