@@ -22,7 +22,11 @@ def written_into(document: str, results: Mapping[str, Any], *, whole: bool) -> s
 
 
 def _about(results: Mapping[str, Any]) -> str:
-    return f"{results['date']}; {results['machine']}; {len(results['checks'])} checks."
+    loads = f"{min(results['loads'])} to {max(results['loads'])}"
+    return (
+        f"{results['date']}; {results['machine']}; {len(results['checks'])} checks. What is "
+        f"failed was run three times and failed twice at least. Load of the machine {loads}."
+    )
 
 
 def _sums(results: Mapping[str, Any]) -> str:
@@ -103,9 +107,15 @@ def _cell(text: str) -> str:
 def _by_check(results: Mapping[str, Any]) -> str:
     rows = []
     for name in results["checks"]:
-        found = [peer["findings"][name]["result"] for peer in results["peers"].values()]
-        rows.append([f"`{name}`", *(_WORDS[result] for result in found)])
+        found = [peer["findings"][name] for peer in results["peers"].values()]
+        rows.append([f"`{name}`", *map(_result, found)])
     return "All checks:\n\n" + _table(["check", *results["peers"]], rows)
+
+
+def _result(finding: Mapping[str, Any]) -> str:
+    word = _WORDS[finding["result"]]
+    agreed, rounds = finding["agreed"], finding["rounds"]
+    return word if agreed == rounds else f"{word} {agreed} of {rounds}"
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -6,12 +6,13 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from benchmarks.conformance import DOCUMENT, PEERS
+from benchmarks.conformance import DOCUMENT, PEERS, judged
 from benchmarks.peers import litellm, nginx
 from benchmarks.peers.peer import Peer
 from benchmarks.peers.processes import written
 from benchmarks.peers.table import BEGIN, END, written_into
 
+from modelyard.conformance.check import Finding
 from modelyard.conformance.checks.catalogue import CHECKS
 from modelyard.conformance.runner import excluded
 
@@ -59,18 +60,34 @@ def _results() -> dict[str, Any]:
     return {
         "date": "2026-01-01",
         "machine": "2 cores",
+        "loads": [1.5, 0.5],
         "checks": dict.fromkeys(found, "meaning"),
         "peers": {
             "some gateway": {
                 "version": "1.2",
                 "configs": ["benchmarks/peers/nginx.conf"],
                 "findings": {
-                    name: {"name": name, "result": result, "seen": seen}
+                    name: {"result": result, "seen": seen, "rounds": 3, "agreed": 2}
                     for name, (result, seen) in found.items()
                 },
             }
         },
     }
+
+
+def test_what_failed_once_of_three_times_has_passed() -> None:
+    rounds = [
+        {"a/b": Finding("a/b", "failed", "late"), "a/c": Finding("a/c", "passed", "well")},
+        {"a/b": Finding("a/b", "passed", "in time")},
+        {"a/b": Finding("a/b", "passed", "in time, too")},
+    ]
+    assert judged("a/b", rounds) == {
+        "result": "passed",
+        "seen": "in time",
+        "rounds": 3,
+        "agreed": 2,
+    }
+    assert judged("a/c", rounds)["rounds"] == 1
 
 
 def test_the_table_counts_and_says_why() -> None:
@@ -79,7 +96,8 @@ def test_the_table_counts_and_says_why() -> None:
     assert "| streaming | 1 of 2 |" in text
     assert "| some gateway | `keys/*` | has no keys |" in text
     assert "| some gateway | `streaming/head` | a\\|b &lt;html> at http://ADDRESS |" in text
-    assert "| `streaming/head` | **failed** |" in text
+    assert "| `streaming/head` | **failed** 2 of 3 |" in text
+    assert "Load of the machine 0.5 to 1.5." in text
 
 
 def test_the_table_replaces_the_one_in_the_document() -> None:
