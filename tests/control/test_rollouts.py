@@ -249,6 +249,10 @@ class _gateways_at:  # noqa: N801 - used as a function
         self._gateway = Gateway(controller.home, client.url, folder / "gateway")
 
     def __enter__(self) -> list[Gateway]:
+        models = f"{self._gateway.url}/v1/models"
+        until(
+            lambda: "yardling" in httpx.get(models, trust_env=False).text, "it has the routes"
+        )  # before, it knows no model, and says so
         return [self._gateway]
 
     def __exit__(self, *_: object) -> None:

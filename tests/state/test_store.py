@@ -132,7 +132,7 @@ def test_a_rollout_that_nobody_goes_on_with_is_closed(store: Store) -> None:
 def test_records_since_a_time_are_found_in_their_order(store: Store) -> None:
     named = [msgspec.structs.replace(record(number), model="chat") for number in (3, 1, 2)]
     store.records.add([*named, record(4)])
-    found = store.records.since("chat", record(2).received_at)
+    found = list(store.records.since("chat", record(2).received_at))
     assert [each.request_id for each in found] == ["q2", "q3"]
 
 

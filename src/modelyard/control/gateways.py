@@ -1,4 +1,4 @@
-"""The gateways' last reports."""
+"""The gateways' last reports. They come in on the event loop, and are read from any thread."""
 
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -19,7 +19,7 @@ class Gateways:
         """Take a report; True when it says something that others may be waiting for."""
         known = self._facts.get(report.gateway)
         applied = report.routes_version if report.epoch == self._epoch else 0
-        self._facts[report.gateway] = facts = GatewayFacts(
+        facts = GatewayFacts(
             id=report.gateway,
             pid=report.pid,
             url=report.url,
@@ -29,6 +29,8 @@ class Gateways:
             records_waiting=report.records_waiting,
             records_dropped=report.records_dropped,
         )
+        # A new dict each time: a thread that reads must neither see it change nor write it back.
+        self._facts = {**{g.id: g for g in self.living()}, facts.id: facts}
         return (
             known is None
             or known.routes_version != facts.routes_version
@@ -38,8 +40,7 @@ class Gateways:
     def living(self) -> tuple[GatewayFacts, ...]:
         """Those that reported lately, in the order in which they were first heard."""
         oldest = self._clock() - GATEWAY_DEAD_AFTER_S
-        self._facts = {g.id: g for g in self._facts.values() if g.reported_at >= oldest}
-        return tuple(self._facts.values())
+        return tuple(g for g in self._facts.values() if g.reported_at >= oldest)
 
     def in_flight(self) -> Mapping[str, int]:
         """Requests in flight by replica id, summed over the living gateways."""

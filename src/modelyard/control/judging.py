@@ -6,30 +6,31 @@ rebuilt from the stored records.
 
 import asyncio
 import logging
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import msgspec
 
+from modelyard.control.gathering import Gathering
 from modelyard.control.ledger import Ledger
 from modelyard.control.smoke import Candidate, SmokeTester
-from modelyard.core.canary import Comparison, Finding
 from modelyard.core.deployments import Deployment, Replica, SlotSpec
 from modelyard.core.errors import ModelyardError
 from modelyard.core.gateways import GatewayFacts
-from modelyard.core.levels import LevelCheck
 from modelyard.core.records import RequestRecord
 from modelyard.core.replicas import ReplicaState
 from modelyard.core.rollout import Phase, Rollout
 from modelyard.core.sights import Judged
 from modelyard.core.smoke import SmokeResult
-from modelyard.core.trials import Side, arm_of, evidence_of, within_step
 from modelyard.state.records import Records
 
 log = logging.getLogger(__name__)
 _WATCHED = frozenset({Phase.STEPPING, Phase.SWITCHING, Phase.BAKING})
 _HEARD_AT_MOST = 200_000
+_HEARD_AGAIN_S = 60.0
+"""A record that was stored is heard of within this time."""
 ChatOf = Callable[[SlotSpec], bool]
 """Whether the version of a slot takes prompts as a user message."""
 
@@ -42,15 +43,18 @@ class Trial:
     tests: "asyncio.Task[list[SmokeResult]] | None" = None
     results: tuple[SmokeResult, ...] = ()
     passed: bool | None = None
-    comparison: Comparison | None = None
-    finding: Finding | None = None
-    levels: LevelCheck | None = None
-    step: int = -1
-    step_requests: int = 0
-    """Of the candidate, since this step began."""
-    step_needs: int = 0
+    gathering: Gathering | None = None
+    """What requests show; None: those of the past are still being read."""
+    reading: "asyncio.Task[Gathering] | None" = None
+    told: bool = False
+    """That they can't be read now."""
+    waiting: deque[RequestRecord] = field(default_factory=lambda: deque(maxlen=_HEARD_AT_MOST))
+    """Heard of meanwhile."""
     known: set[str] = field(default_factory=set)
     """Records that were read from the state, which may be heard of once more."""
+    forget_at: float = 0.0
+    """On the monotonic clock; when that can't happen any more."""
+    ended: bool = False
 
 
 class Judge:
@@ -81,10 +85,10 @@ class Judge:
         return msgspec.structs.replace(
             rollout,
             smoke=trial.results or rollout.smoke,
-            finding=trial.finding or rollout.finding,
+            finding=(trial.gathering and trial.gathering.finding) or rollout.finding,
         )
 
-    async def look(
+    def look(
         self,
         deployments: Sequence[Deployment],
         replicas: Sequence[Replica],
@@ -105,11 +109,16 @@ class Judge:
                 trial = self._trials[rollout_id] = Trial(rollout_id)
             if rollout.phase is Phase.TESTING:
                 self._test(deployment, rollout, trial, replicas, gateways, chat_of)
-            elif rollout.phase in _WATCHED and trial.comparison is None:
-                await self._backfill(deployment, rollout, trial)
+            elif rollout.phase in _WATCHED and trial.gathering is None:
+                self._gather(deployment, rollout, trial)
         heard = [self._heard.popleft() for _ in range(len(self._heard))]
         for rollout_id, deployment in active.items():
             self._take(deployment, self._trials[rollout_id], heard)
+
+    def close(self) -> None:
+        """End what is under way; the next controller begins it anew."""
+        for trial in self._trials.values():
+            _end(trial)
 
     # --- smoke tests -----------------------------------------------------------------------------
 
@@ -172,78 +181,65 @@ class Judge:
 
     # --- requests --------------------------------------------------------------------------------
 
-    async def _backfill(self, deployment: Deployment, rollout: Rollout, trial: Trial) -> None:
-        """Begin the comparison, with the requests that were recorded before this look."""
-        trial.comparison = Comparison(rollout.plan.canary)
-        trial.levels = LevelCheck(rollout.plan.levels)
-        since = next((e.at for e in rollout.history if e.phase in _WATCHED), rollout.started_at)
-        try:
-            stored = await asyncio.to_thread(self._records.since, deployment.name, since)
-        except ModelyardError as error:
-            log.warning("the comparison of %s begins without the past: %s", rollout.id, error)
+    def _gather(self, deployment: Deployment, rollout: Rollout, trial: Trial) -> None:
+        """Begin with the requests that were recorded before this look; there may be many."""
+        if trial.reading is None:
+            reading = asyncio.to_thread(self._read, deployment, rollout, trial)
+            trial.reading = asyncio.create_task(reading)
+            trial.reading.add_done_callback(lambda _: self._ledger.poke())
+        if not trial.reading.done():
             return
-        trial.known = {record.request_id for record in stored}
-        self._add(deployment, rollout, trial, stored)
+        error = trial.reading.exception()
+        if isinstance(error, ModelyardError):  # the state is away: what it holds is not lost
+            if not trial.told:
+                log.warning("the comparison of %s waits for its past: %s", rollout.id, error)
+            trial.told, trial.reading = True, None
+        elif error is not None:  # a defect of ours must not hold a candidate up for ever
+            log.error("the comparison of %s begins without its past", rollout.id, exc_info=error)
+            trial.gathering = Gathering(deployment, rollout)
+        else:
+            trial.gathering = trial.reading.result()
+            trial.forget_at = time.monotonic() + _HEARD_AGAIN_S
+
+    def _read(self, deployment: Deployment, rollout: Rollout, trial: Trial) -> Gathering:
+        """In a thread of its own."""
+        gathering = Gathering(deployment, rollout)
+        since = next((e.at for e in rollout.history if e.phase in _WATCHED), rollout.started_at)
+        trial.known = set()
+        for record in self._records.since(deployment.name, since):
+            if trial.ended:
+                break
+            trial.known.add(record.request_id)
+            gathering.take(record, rollout)
+        return gathering
 
     def _take(self, deployment: Deployment, trial: Trial, heard: list[RequestRecord]) -> None:
         rollout = deployment.rollout
-        if rollout is None or trial.comparison is None or rollout.phase not in _WATCHED:
+        if rollout is None or rollout.phase not in _WATCHED:
             return
-        if trial.step != rollout.step:
-            trial.step, trial.step_requests = rollout.step, 0
-            trial.step_needs = rollout.plan.canary.min_requests
-        fresh = [r for r in heard if r.request_id not in trial.known]
-        self._add(deployment, rollout, trial, fresh)
-
-    def _add(
-        self,
-        deployment: Deployment,
-        rollout: Rollout,
-        trial: Trial,
-        records: Sequence[RequestRecord],
-    ) -> None:
-        spec = deployment.slot(rollout.candidate)
-        before = None if rollout.before is None else deployment.slot(rollout.before)
-        if spec is None or trial.comparison is None or trial.levels is None:
+        trial.waiting.extend(record for record in heard if record.deployment == deployment.name)
+        if trial.gathering is None:
             return
-        candidate = Side(rollout.candidate, spec.digest)
-        baseline = None
-        if rollout.before is not None and before is not None:
-            baseline = Side(rollout.before, before.digest)
-        for record in records:
-            if record.deployment != deployment.name:
-                continue
-            arm = arm_of(record, baseline, candidate)
-            if arm is None:
-                continue
-            evidence = evidence_of(record)
-            if arm == "candidate":
-                trial.levels.add(evidence)
-                trial.step_requests += record.received_at >= rollout.entered_at
-            if rollout.phase is Phase.STEPPING and within_step(record, rollout.history):
-                trial.comparison.add(arm, evidence)
-        trial.finding = trial.comparison.finding()
+        fresh = [record for record in trial.waiting if record.request_id not in trial.known]
+        trial.waiting.clear()
+        trial.gathering.add(fresh, rollout)
+        if trial.known and time.monotonic() > trial.forget_at:
+            trial.known = set()
 
 
 def _judged(trial: Trial) -> Judged:
-    finding = trial.finding
     failed = [result for result in trial.results if not result.passed]
-    alarm = "" if trial.levels is None else trial.levels.alarm
-    hold = "the comparison has not begun"
-    if finding is not None:
-        alarm = alarm or (finding.reason if finding.verdict == "alarm" else "")
-        hold = finding.reason if finding.verdict == "hold" else ""
-        missing = trial.step_needs - trial.step_requests
-        if not hold and missing > 0:
-            hold = f"{missing} more requests of the candidate are needed in this step"
+    gathering = trial.gathering
     return Judged(
         tests_passed=trial.passed,
         tests_told="; ".join(f"smoke test {result.test}: {result.told}" for result in failed),
-        alarm=alarm,
-        hold=hold,
+        alarm="" if gathering is None else gathering.alarm,
+        hold="the requests so far are being read" if gathering is None else gathering.hold,
     )
 
 
 def _end(trial: Trial) -> None:
-    if trial.tests is not None:
-        trial.tests.cancel()
+    trial.ended = True
+    for task in (trial.tests, trial.reading):
+        if task is not None:
+            task.cancel()

@@ -97,6 +97,7 @@ class Reconciler:
                 except TimeoutError:
                     continue
         finally:
+            self._parts.judge.close()
             tasks = [task for _, task in self._lives.values()]
             for task in tasks:
                 task.cancel()
@@ -156,9 +157,7 @@ class Reconciler:
         parts = self._parts
         deployments = tuple(await parts.ledger.write(parts.store.deployments.all))
         await self._hold(deployments)
-        await parts.judge.look(
-            deployments, parts.ledger.all(), parts.gateways.living(), self._takes_chat
-        )
+        parts.judge.look(deployments, parts.ledger.all(), parts.gateways.living(), self._takes_chat)
         world = self._world(deployments)
         actions = decide(world, parts.ledger.now(), parts.rules)
         self._note_waits(world)

@@ -1,6 +1,6 @@
 """Finished requests, each counted once however often its gateway sends it."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import sqlalchemy as sa
@@ -12,6 +12,7 @@ from modelyard.state.tables import records as table
 from modelyard.state.usage import add_usage
 
 _LOOKED_UP_AT_ONCE = 500
+_READ_AT_ONCE = 1000
 
 
 class Records:
@@ -37,15 +38,18 @@ class Records:
                 add_usage(connection, summed(by_id.values()))
         return tuple(by_id.values())
 
-    def since(self, deployment: str, received_at: float) -> list[RequestRecord]:
-        """What a deployment was asked from a time on (Unix seconds), in the order received."""
+    def since(self, deployment: str, received_at: float) -> Iterator[RequestRecord]:
+        """What a deployment was asked from a time on (Unix seconds), in the order received; read
+        as it is taken, for there may be more than fit into memory."""
+        query = (
+            sa.select(table.c.body)
+            .where(table.c.model == deployment, table.c.received_at >= received_at)
+            .order_by(table.c.received_at)
+            .execution_options(yield_per=_READ_AT_ONCE)
+        )
         with self._database.reading() as connection:
-            rows = connection.execute(
-                sa.select(table.c.body)
-                .where(table.c.model == deployment, table.c.received_at >= received_at)
-                .order_by(table.c.received_at)
-            ).scalars()
-            return [msgspec.json.decode(body, type=RequestRecord) for body in rows]
+            for body in connection.execute(query).scalars():
+                yield msgspec.json.decode(body, type=RequestRecord)
 
     def find(self, request_id: str) -> RequestRecord | None:
         """The record of a request."""
