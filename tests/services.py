@@ -5,6 +5,9 @@ import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+from modelyard.core.errors import ModelyardError
+from modelyard.launchers.docker_daemon import Daemon
+
 _ROOT = Path(__file__).resolve().parents[1]
 
 
@@ -46,9 +49,18 @@ def _postgresql() -> str:
     return f"{folder / 'initdb'} is not there; on Debian: apt-get install postgresql"
 
 
+def _docker() -> str:
+    try:
+        Daemon().processors()
+    except ModelyardError as error:
+        return f"{error}; {error.next_step}"
+    return ""
+
+
 MISSING: Mapping[str, Callable[[], str]] = {
     "mlflow": _mlflow,
     "btrfs": _btrfs,
+    "docker": _docker,
     "postgresql": _postgresql,
 }
 """Service → why it can't be used; empty when it can."""

@@ -33,7 +33,15 @@ from modelyard.core.routes import (
 )
 from modelyard.core.smoke import SmokeResult, SmokeTest
 from modelyard.engines.engine import Capabilities, Command, EngineLaunch, Readiness
-from modelyard.launchers.launcher import Exit, Labels, Launched, LaunchSpec, Placement, Resources
+from modelyard.launchers.launcher import (
+    Exit,
+    Image,
+    Labels,
+    Launched,
+    LaunchSpec,
+    Placement,
+    Resources,
+)
 from modelyard.wire.feed import FeedUpdate, GatewayReport, RecordBatch, RecordReceipt
 
 DIGEST = "sha256:" + "ab" * 32
@@ -248,6 +256,7 @@ RECORD = RequestRecord(
     limits=("requests_per_min:key-7",),
     guard=(GuardVerdict(check="injection", verdict="flag", reason="rule 12"),),
     shadow_of="req-0",
+    caller="9f86d081884c7d65",
     agreement=0.75,
     trace_id="4bf92f3577b34da6a3ce929d0e0e4736",
 )
@@ -273,6 +282,10 @@ SLOT = SlotSpec(
     digest=DIGEST,
     engine="llamacpp",
     launcher="docker",
+    image="modelyard:1",
+    pull="never",
+    cpus=(0, 1),
+    memory_bytes=4_000_000_000,
     replicas=2,
     accelerators_per_replica=1,
     parallel=8,
@@ -331,6 +344,7 @@ MESSAGES: dict[str, Any] = {
         command=COMMAND,
         labels=LABELS,
         resources=Resources(cpus=(0, 1), memory_bytes=2_000_000_000, accelerators=1),
+        image=Image(name="modelyard:1", pull="always"),
     ),
     "launcher.launched": Launched(
         labels=LABELS,

@@ -12,7 +12,7 @@ import pytest
 from modelyard.core.errors import LaunchFailed
 from modelyard.core.home import Home
 from modelyard.engines.engine import Command
-from modelyard.launchers.launcher import Labels, Launched, Launcher, LaunchSpec, Resources
+from modelyard.launchers.launcher import Image, Labels, Launched, Launcher, LaunchSpec, Resources
 
 T = TypeVar("T")
 OWNER = "epoch-1"
@@ -40,6 +40,7 @@ class LauncherContract:
 
     python = sys.executable
     worker = str(WORKER)
+    image: Image | None = None
 
     @pytest.fixture
     async def launcher(self, home: Home) -> AsyncIterator[Launcher]:
@@ -82,6 +83,7 @@ class LauncherContract:
             command=Command(argv=argv, env=env or {}),
             labels=labels,
             resources=resources or Resources(),
+            image=self.image,
         )
         return await launcher.launch(spec)
 
@@ -165,5 +167,7 @@ class LauncherContract:
         )
         command = Command(argv=("/no/such/program",))
         with pytest.raises(LaunchFailed, match="/no/such/program"):
-            await launcher.launch(LaunchSpec(placement=placement, command=command, labels=labels))
+            await launcher.launch(
+                LaunchSpec(placement=placement, command=command, labels=labels, image=self.image)
+            )
         assert await launcher.running() == []

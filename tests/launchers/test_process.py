@@ -13,7 +13,8 @@ from tests.launchers.contract import OWNER, LauncherContract, until
 from modelyard.core.errors import LaunchFailed
 from modelyard.core.home import Home
 from modelyard.launchers.launcher import Launched, Launcher
-from modelyard.launchers.process import LOG_CAP_BYTES, ProcessLauncher
+from modelyard.launchers.logs import LOG_CAP_BYTES
+from modelyard.launchers.process import ProcessLauncher
 from modelyard.launchers.processes import Identity
 
 RECORDS = "replicas/r-1.json"

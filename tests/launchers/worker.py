@@ -6,15 +6,14 @@ import os
 import signal
 import subprocess
 import sys
+from pathlib import Path
 
 
 class Answer(http.server.BaseHTTPRequestHandler):
-    """Answers any GET with the variable named by the path, or the processors it may run on."""
+    """Answers any GET with the variable named by the path, or with what it may do."""
 
     def do_GET(self) -> None:
-        name = self.path[1:]
-        cpus = ",".join(map(str, sorted(os.sched_getaffinity(0))))
-        body = (cpus if name == "cpus" else os.environ.get(name, "unset")).encode()
+        body = told(self.path[1:]).encode()
         self.send_response(200)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -22,6 +21,39 @@ class Answer(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base's name
         """Stay silent."""
+
+
+def told(name: str) -> str:
+    """The answer to one question."""
+    question, _, path = name.partition(":")
+    match question:
+        case "cpus":
+            return ",".join(map(str, sorted(os.sched_getaffinity(0))))
+        case "uid":
+            return str(os.getuid())
+        case "capabilities":
+            return of_status("CapBnd")
+        case "no_new_privs":
+            return of_status("NoNewPrivs")
+        case "writes":
+            return writes(path)
+    return os.environ.get(name, "unset")
+
+
+def of_status(field: str) -> str:
+    """One line of this process's status, as the kernel writes it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return dict(line.split(":\t", 1) for line in lines if ":\t" in line)[field]
+
+
+def writes(path: str) -> str:
+    """Whether it can make a file at a path, or in a folder."""
+    target = Path(path)
+    try:
+        with (target / "made" if target.is_dir() else target).open("a"):
+            return "written"
+    except OSError as error:
+        return error.strerror or ""
 
 
 def main() -> None:

@@ -247,18 +247,25 @@ class _Wishes:
                 next_step="register its files again from a good copy, and deploy that version",
             )
         self._parts.refuse(version)
-        return SlotSpec(
+        spec = SlotSpec(
             model=version.name,
             version=version.version,
             digest=version.digest,
             engine=self._parts.choose_engine(version.facts, request.engine),
             launcher=request.launcher,
+            image=request.image,
+            pull=request.pull,
+            cpus=request.cpus,
+            memory_bytes=request.memory_bytes,
             replicas=request.replicas,
+            accelerators_per_replica=request.accelerators_per_replica,
             parallel=request.parallel,
             context_length=request.context_length,
             threads=request.threads,
             extra_args=request.extra_args,
         )
+        self._parts.check_launch(spec)
+        return spec
 
     def _is_broken(self, name: str) -> bool:
         """Whether the live slot's last worker ended in a way that no retry mends."""

@@ -36,11 +36,11 @@ more fields: {"error": {"message", "type", "code", "param", "next_step"}}.
 Times are Unix seconds.
 """
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from modelyard.core.deployments import DeploymentState
+from modelyard.core.deployments import DeploymentState, PullPolicy
 from modelyard.core.facts import Format
 from modelyard.core.replicas import ReplicaState
 from modelyard.core.rollout import Phase
@@ -63,8 +63,19 @@ class DeployRequest(_Strict):
     """Public model name; None: the registered name."""
     engine: str | None = None
     """None: chosen from format, hardware and what is installed."""
-    launcher: Literal["process"] = "process"
+    launcher: Literal["process", "docker"] = "process"
+    image: str | None = Field(default=None, min_length=1, max_length=500)
+    """What its containers are made of: `name:tag` or `name@sha256:…`."""
+    pull: PullPolicy = "missing"
+    """Whether the image is fetched before a launch."""
+    cpus: tuple[Annotated[int, Field(ge=0, le=65_535)], ...] | None = Field(
+        default=None, min_length=1, max_length=4096
+    )
+    """Processor numbers that a replica may run on; None: any."""
+    memory_bytes: int | None = Field(default=None, ge=16 * 1024**2)
+    """Bound on a replica's memory; None: none."""
     replicas: int = Field(default=1, ge=1, le=1024)
+    accelerators_per_replica: int = Field(default=0, ge=0, le=1024)
     parallel: int = Field(default=4, ge=1, le=4096)
     context_length: int | None = Field(default=None, ge=1)
     threads: int | None = Field(default=None, ge=1)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from modelyard.core.deployments import SlotSpec
 from modelyard.core.facts import ModelFacts
 from modelyard.core.gateways import GatewayFacts
 from modelyard.core.rollout import Rollout
@@ -68,6 +69,8 @@ class ApiParts:
     """How many of them this machine has."""
     refuse: Callable[[ModelVersion], None]
     """Raises Untrusted when the trust policy lets nobody start a version."""
+    check_launch: Callable[[SlotSpec], None] = lambda spec: None
+    """Raises when it is known beforehand that no such worker can be started."""
     runtime: Runtime
     wake: Callable[[], None]
     """Lets the reconcile loop look at once; may be called from any thread."""

@@ -36,6 +36,14 @@ def deploy(
     replicas: Annotated[
         int | None, typer.Option(min=1, metavar="N", help="Workers to run; by default 1.")
     ] = None,
+    launcher: Annotated[
+        Literal["process", "docker"] | None,
+        typer.Option("--launcher", help="Where they run; by default as processes."),
+    ] = None,
+    image: Annotated[
+        str | None,
+        typer.Option("--image", metavar="NAME", help="What containers are made of."),
+    ] = None,
     strategy: Annotated[
         Literal["blue-green", "canary", "shadow", "recreate"] | None,
         typer.Option("--strategy", help="How it takes over; by default blue-green."),
@@ -75,6 +83,7 @@ def deploy(
     """
     given: dict[str, Any] = {} if file is None else read_deployment(file)
     flags = {"ref": ref, "as_name": as_name, "engine": engine, "replicas": replicas}
+    flags |= {"launcher": launcher, "image": image}
     given |= {name: value for name, value in flags.items() if value is not None}
     if default:
         given["default"] = True

@@ -18,7 +18,15 @@ from modelyard.core.errors import (
 )
 from modelyard.core.replicas import ReplicaState
 from modelyard.engines.engine import Engine, EngineLaunch
-from modelyard.launchers.launcher import Exit, Labels, Launched, Launcher, LaunchSpec
+from modelyard.launchers.launcher import (
+    Exit,
+    Image,
+    Labels,
+    Launched,
+    Launcher,
+    LaunchSpec,
+    Resources,
+)
 
 _EXIT_POLL_S = 0.2
 _PROBE_EVERY_S = 1.0
@@ -42,6 +50,20 @@ class LifeParts:
     prober: Prober
     preparing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
     """Bounds how many models are hashed and converted at once."""
+
+
+def image_of(spec: SlotSpec) -> Image | None:
+    """What a slot's containers are made of."""
+    return None if spec.image is None else Image(name=spec.image, pull=spec.pull)
+
+
+def resources_of(spec: SlotSpec) -> Resources:
+    """Bounds on each of a slot's workers."""
+    return Resources(
+        cpus=spec.cpus,
+        memory_bytes=spec.memory_bytes,
+        accelerators=spec.accelerators_per_replica,
+    )
 
 
 class Life:
@@ -112,7 +134,13 @@ class Life:
             digest=self._replica.digest,
         )
         launched = await self._launcher.launch(
-            LaunchSpec(placement=placement, command=command, labels=labels)
+            LaunchSpec(
+                placement=placement,
+                command=command,
+                labels=labels,
+                resources=resources_of(self._spec),
+                image=image_of(self._spec),
+            )
         )
         self._parts.ledger.note(
             self._id, url=placement.url, pid=launched.pid, handle=launched.handle

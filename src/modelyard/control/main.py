@@ -31,7 +31,7 @@ from modelyard.control.feed import Feed, FeedParts
 from modelyard.control.gateways import Gateways
 from modelyard.control.judging import Judge
 from modelyard.control.ledger import Ledger
-from modelyard.control.lifecycle import LifeParts
+from modelyard.control.lifecycle import LifeParts, image_of, resources_of
 from modelyard.control.listening import check_loopback, listen, url_of
 from modelyard.control.probing import Prober
 from modelyard.control.reconciler import Reconciler, ReconcilerParts
@@ -49,6 +49,8 @@ from modelyard.core.trust import refuse_untrusted
 from modelyard.engines.catalogue import ENGINES, choose_engine
 from modelyard.forms.forms import Forms
 from modelyard.launchers.accelerators import count_accelerators
+from modelyard.launchers.docker import DockerLauncher
+from modelyard.launchers.launcher import Launcher
 from modelyard.launchers.process import ProcessLauncher
 from modelyard.registry.keys import read_public_keys
 from modelyard.registry.registry import Registry
@@ -143,12 +145,16 @@ class _Controller:
                 ENGINES,
                 signed_by=trust.keys_of(self._home) if trust.require_signed else None,
             )
+            launchers: Mapping[str, Launcher] = {
+                "process": ProcessLauncher(self._home, self._epoch),
+                "docker": DockerLauncher(self._home, self._epoch),
+            }
             life = LifeParts(
                 owner=self._epoch,
                 ledger=ledger,
                 weights=weights,
                 engines=ENGINES,
-                launchers={"process": ProcessLauncher(self._home, self._epoch)},
+                launchers=launchers,
                 prober=Prober(http),
             )
             reconciler = Reconciler(
@@ -174,6 +180,9 @@ class _Controller:
                     check_schema=check_schema,
                     accelerators=count_accelerators,
                     refuse=lambda version: self._refuse(registry, version),
+                    check_launch=lambda spec: launchers[spec.launcher].check(
+                        image_of(spec), resources_of(spec)
+                    ),
                     choose_engine=lambda facts, wanted: choose_engine(facts, wanted).name,
                     runtime=_Runtime(gateways, publisher, gateway_token, reconciler, judge, loop),
                     wake=lambda: _wake(loop, changed),

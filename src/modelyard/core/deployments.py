@@ -1,6 +1,7 @@
 """A deployment: a public model name, the versions in its two slots, how they are kept running."""
 
 from enum import StrEnum
+from typing import Literal
 
 import msgspec
 
@@ -10,6 +11,10 @@ from modelyard.core.routes import Policy, Slot
 
 NEXT_STEP_MARK = "next: "
 """Begins the last line of a replica's error when that line says what to do about it."""
+
+
+PullPolicy = Literal["missing", "never", "always"]
+"""Whether an image is fetched before a launch."""
 
 
 class DeploymentState(StrEnum):
@@ -36,6 +41,13 @@ class SlotSpec(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     engine: str
     launcher: str = "process"
+    image: str | None = None
+    """What its containers are made of; None for what runs in none."""
+    pull: PullPolicy = "missing"
+    cpus: tuple[int, ...] | None = None
+    """Processor numbers that a replica may run on; None: any."""
+    memory_bytes: int | None = None
+    """Bound on a replica's memory; None: none."""
     replicas: int = 1
     accelerators_per_replica: int = 0
     parallel: int = 4

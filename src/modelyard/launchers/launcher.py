@@ -6,6 +6,7 @@ from typing import Protocol
 
 import msgspec
 
+from modelyard.core.deployments import PullPolicy
 from modelyard.engines.engine import Command
 
 
@@ -30,6 +31,14 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     accelerators: int = 0
 
 
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    """What a container is made of."""
+
+    name: str
+    """As Docker knows it: `name:tag` or `name@sha256:…`."""
+    pull: PullPolicy = "missing"
+
+
 class Placement(msgspec.Struct, frozen=True, kw_only=True):
     """Where a worker will listen and find its model, as seen from inside and from outside."""
 
@@ -49,6 +58,8 @@ class LaunchSpec(msgspec.Struct, frozen=True, kw_only=True):
     command: Command
     labels: Labels
     resources: Resources = Resources()
+    image: Image | None = None
+    """None for what runs in none."""
 
 
 class Launched(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +85,10 @@ class Launcher(Protocol):
     """One kind of place. A worker outlives the process that launched it."""
 
     name: str
+
+    def check(self, image: Image | None, resources: Resources) -> None:
+        """Raise when it is known beforehand that no such worker can be started. May block; may be
+        called from any thread."""
 
     async def place(self, replica: str, model_path: Path) -> Placement:
         """Choose where a worker will listen; the port was free a moment ago."""

@@ -11,24 +11,25 @@ import contextlib
 import os
 import resource
 import signal
-import socket
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import msgspec
 
-from modelyard.core.errors import LaunchFailed
+from modelyard.core.errors import InvalidRequest, LaunchFailed
 from modelyard.core.home import Home
 from modelyard.launchers.launcher import (
     Exit,
+    Image,
     Labels,
     Launched,
     LaunchSpec,
     Placement,
     Resources,
 )
+from modelyard.launchers.logs import ReplicaLogs
+from modelyard.launchers.ports import FreePorts
 from modelyard.launchers.processes import (
     Identity,
     Watch,
@@ -52,9 +53,6 @@ PASSED_ON = (
     "LD_LIBRARY_PATH",
 )
 """All that a worker sees of the controller's environment; its secrets are not among them."""
-LOG_CAP_BYTES = 8 * 1024 * 1024
-LOGS_KEPT = 100
-_TAIL_BYTES = 64 * 1024
 _KILL_WAIT_S = 10.0
 
 
@@ -75,14 +73,31 @@ class ProcessLauncher:
         self._home = str(home.root.resolve())
         self._owner = owner
         self._records = home.run / "replicas"
-        self._logs = home.logs / "replicas"
+        self._logs = ReplicaLogs(home.logs / "replicas")
         self._exits: dict[str, Exit] = {}
-        self._given_ports: deque[int] = deque(maxlen=64)
+        self._ports = FreePorts()
+
+    def check(self, image: Image | None, resources: Resources) -> None:
+        """Raise InvalidRequest for an image, and for processors that this machine lacks."""
+        if image is not None:
+            raise InvalidRequest(
+                f"image {image.name}: a process has no image",
+                next_step="name the launcher too: --launcher docker, or leave the image out",
+                param="image",
+            )
+        allowed = os.sched_getaffinity(0)
+        missing = set(resources.cpus or ()) - allowed
+        if missing:
+            raise InvalidRequest(
+                f"cpus: no processor {_listed(missing)} is there for this controller",
+                next_step=f"choose among {_listed(allowed)}",
+                param="cpus",
+            )
 
     async def place(self, replica: str, model_path: Path) -> Placement:
         """Choose a free loopback port."""
         host = "127.0.0.1"
-        port = self._free_port(host)
+        port = self._ports.take()
         return Placement(
             replica=replica,
             bind_host=host,
@@ -153,17 +168,7 @@ class ProcessLauncher:
 
     async def logs(self, replica: str, lines: int) -> list[str]:
         """The last lines that a worker wrote, after its end too; none when nothing is known."""
-        return await asyncio.to_thread(_tail, self._log(replica), lines)
-
-    def _free_port(self, host: str) -> int:
-        while True:
-            with socket.socket() as probe:
-                probe.bind((host, 0))
-                port = int(probe.getsockname()[1])
-            # One just given away is not listened on yet.
-            if port not in self._given_ports:
-                self._given_ports.append(port)
-                return port
+        return await asyncio.to_thread(self._logs.tail, replica, lines)
 
     def _launch(self, spec: LaunchSpec) -> Launched:
         mark = _Mark(self._home, spec.labels, spec.placement, time.time())
@@ -184,7 +189,7 @@ class ProcessLauncher:
         environment |= {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
         environment |= spec.command.env
         environment[MARK] = msgspec.json.encode(mark).decode()
-        log = self._open_log(spec.labels.replica)
+        log = self._logs.open(spec.labels.replica)
         try:
             return os.posix_spawnp(
                 argv[0],
@@ -203,19 +208,6 @@ class ProcessLauncher:
             raise LaunchFailed(f"can't start {argv[0]}: {error.strerror}") from error
         finally:
             os.close(log)
-
-    def _open_log(self, replica: str) -> int:
-        try:
-            self._logs.mkdir(parents=True, exist_ok=True)
-            path = self._log(replica)
-            if path.exists() and path.stat().st_size > LOG_CAP_BYTES:
-                path.replace(path.with_suffix(".log.1"))
-            newest = sorted(self._logs.iterdir(), key=lambda log: log.stat().st_mtime, reverse=True)
-            for old in newest[LOGS_KEPT:]:
-                old.unlink()
-            return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        except OSError as error:
-            raise LaunchFailed(f"can't write {self._logs}: {error.strerror}") from error
 
     def _running(self) -> list[Launched]:
         found: dict[str, Launched] = {}
@@ -274,9 +266,6 @@ class ProcessLauncher:
     def _record(self, replica: str) -> Path:
         return self._records / f"{replica}.json"
 
-    def _log(self, replica: str) -> Path:
-        return self._logs / f"{replica}.log"
-
 
 def _launched(mark: _Mark, identity: Identity) -> Launched:
     return Launched(
@@ -288,6 +277,10 @@ def _launched(mark: _Mark, identity: Identity) -> Launched:
     )
 
 
+def _listed(numbers: Collection[int]) -> str:
+    return ", ".join(map(str, sorted(numbers)))
+
+
 def _bound(pid: int, resources: Resources) -> None:
     """Set before the worker has done more than begin; its threads inherit it."""
     with contextlib.suppress(ProcessLookupError):
@@ -297,14 +290,3 @@ def _bound(pid: int, resources: Resources) -> None:
             # Private memory: weights that are mapped from a file are shared and don't count.
             limit = resources.memory_bytes
             resource.prlimit(pid, resource.RLIMIT_DATA, (limit, limit))
-
-
-def _tail(path: Path, lines: int) -> list[str]:
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, os.SEEK_END)
-            file.seek(max(0, size - _TAIL_BYTES))
-            text = file.read().decode(errors="replace")
-    except FileNotFoundError:
-        return []
-    return text.splitlines()[-lines:] if lines > 0 else []
