@@ -29,11 +29,17 @@ class PostgresServer:
 
     def __init__(self) -> None:
         self._programs = postgresql_programs()
-        self._folder = Path(tempfile.mkdtemp(prefix="modelyard-postgresql-"))
         self._process: subprocess.Popen[bytes] | None = None
-        # The server refuses to run as root: then the user of its package has to.
+        # The server refuses to run as root: then the user of its package has to, in a folder that
+        # it can reach.
         self._as: dict[str, Any] = {}
-        if os.geteuid() == 0:
+        root = os.geteuid() == 0
+        place = tempfile.mkdtemp(
+            prefix="modelyard-postgresql-",
+            dir="/tmp" if root else None,  # noqa: S108 - the name is drawn by mkdtemp
+        )
+        self._folder = Path(place)
+        if root:
             self._as = {"user": "postgres", "group": "postgres", "extra_groups": []}
             shutil.chown(self._folder, "postgres", "postgres")
         with socket.socket() as probe:
@@ -45,7 +51,7 @@ class PostgresServer:
         command = [
             *(str(self._programs / "initdb"), "--pgdata", str(self._data), "--username=postgres"),
             *("--auth=scram-sha-256", f"--pwfile={secret}", "--encoding=UTF8", "--no-sync"),
-            "--locale=C.UTF-8",
+            "--no-locale",
         ]
         subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/", **self._as)
 
@@ -117,10 +123,11 @@ class PostgresServer:
 
     @contextlib.contextmanager
     def database(self) -> Iterator[str]:
-        """The name of a fresh database, dropped afterwards."""
+        """The name of a fresh database, which sorts as English does; dropped afterwards."""
         name = f"yard_{secrets.token_hex(6)}"
+        sorting = "TEMPLATE template0 LOCALE_PROVIDER icu ICU_LOCALE 'en-US'"
         with self.connect() as connection:
-            connection.execute(f"CREATE DATABASE {name}".encode())
+            connection.execute(f"CREATE DATABASE {name} {sorting}".encode())
         try:
             yield name
         finally:
