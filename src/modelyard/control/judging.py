@@ -65,6 +65,8 @@ class Judge:
         self._records = records
         self._ledger = ledger
         self._trials: dict[str, Trial] = {}
+        self._gateway = ""
+        """URL of one that runs."""
         self._heard: deque[RequestRecord] = deque(maxlen=_HEARD_AT_MOST)
 
     def hear(self, records: Sequence[RequestRecord]) -> None:
@@ -96,6 +98,7 @@ class Judge:
         chat_of: ChatOf,
     ) -> None:
         """Begin what is to be begun, and take in what has come since the last time."""
+        self._gateway = next((gateway.url for gateway in gateways if gateway.url), "")
         active = {
             d.rollout.id: d for d in deployments if d.rollout is not None and not d.rollout.over
         }
@@ -108,7 +111,7 @@ class Judge:
             if trial is None:
                 trial = self._trials[rollout_id] = Trial(rollout_id)
             if rollout.phase is Phase.TESTING:
-                self._test(deployment, rollout, trial, replicas, gateways, chat_of)
+                self._test(deployment, rollout, trial, replicas, chat_of)
             elif rollout.phase in _WATCHED and trial.gathering is None:
                 self._gather(deployment, rollout, trial)
         heard = [self._heard.popleft() for _ in range(len(self._heard))]
@@ -128,7 +131,6 @@ class Judge:
         rollout: Rollout,
         trial: Trial,
         replicas: Sequence[Replica],
-        gateways: Sequence[GatewayFacts],
         chat_of: ChatOf,
     ) -> None:
         spec = deployment.slot(rollout.candidate)
@@ -148,7 +150,7 @@ class Judge:
             if not ready:
                 return
             candidate = Candidate(
-                gateway=next((g.url for g in gateways if g.url), ""),
+                gateway=lambda: self._gateway,
                 replica=ready[0].url,
                 model=deployment.name,
                 slot=rollout.candidate,

@@ -125,8 +125,11 @@ class _Controller:
         gateway_token = read_token(self._home.gateway_token)
         registry = Registry(self._home, tracking_uri=self._settings.tracking_uri)
         trust = self._settings.trust
-        async with httpx.AsyncClient(trust_env=False) as http:
-            judge = Judge(SmokeTester(http, gateway_token), self._store.records, ledger)
+        async with (
+            httpx.AsyncClient(trust_env=False) as http,
+            httpx.AsyncClient(trust_env=False, verify=False) as asking,  # noqa: S501 - see there
+        ):
+            judge = Judge(SmokeTester(asking, gateway_token), self._store.records, ledger)
             feed = Feed(
                 FeedParts(
                     token=gateway_token,

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,14 +21,15 @@ _PAUSE_S = 0.05
 _NOT_YET = frozenset({404, 503})
 """A gateway that has not applied the candidate's route yet."""
 _NOT_YET_S = 15.0
+"""For so long a gateway may lag, or be away while it is started again."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Candidate:
     """Whom to ask."""
 
-    gateway: str
-    """URL of a gateway; empty: none runs, the replica is asked itself."""
+    gateway: Callable[[], str]
+    """URL of a gateway that runs now; empty: none does, the replica is asked itself."""
     replica: str
     """URL of one of its replicas."""
     model: str
@@ -43,42 +44,54 @@ class SmokeTester:
     """Asks over HTTP; the client is shared and closed by its owner."""
 
     def __init__(self, http: httpx.AsyncClient, gateway_token: str) -> None:
+        """`http`: one that asks nobody for their certificate. A gateway's is for its clients: from
+        here it may go by another name, and only what has the token told us its address."""
         self._http = http
         self._token = gateway_token
 
     async def run(self, candidate: Candidate, tests: Sequence[SmokeTest]) -> list[SmokeResult]:
         """All tests, one after another; each has an end of its own."""
-        version = candidate.version if candidate.gateway else None
-        return [
-            judge(test, await self._ask(candidate, test), misfit, version=version) for test in tests
-        ]
+        return [await self._judged(candidate, test) for test in tests]
 
-    async def _ask(self, candidate: Candidate, test: SmokeTest) -> SmokeAnswer:
+    async def _judged(self, candidate: Candidate, test: SmokeTest) -> SmokeResult:
+        """Ask until an answer of the candidate comes, or none can be expected any more."""
         begun = time.monotonic()
         while True:
+            gateway = candidate.gateway()
             try:
-                return await self._once(candidate, test)
+                answer = await self._once(candidate, gateway, test)
+                break
             except _NotYet as not_yet:
                 if time.monotonic() - begun > _NOT_YET_S:
-                    return _none(str(not_yet))
-            except httpx.HTTPError as error:
-                return _none(f"{type(error).__name__}: {error}")
+                    answer = _none(str(not_yet))
+                    break
             await asyncio.sleep(_PAUSE_S)
+        return judge(test, answer, misfit, version=candidate.version if gateway else None)
 
-    async def _once(self, candidate: Candidate, test: SmokeTest) -> SmokeAnswer:
+    async def _once(self, candidate: Candidate, gateway: str, test: SmokeTest) -> SmokeAnswer:
+        try:
+            return await self._asked(candidate, gateway, test)
+        except httpx.HTTPError as error:
+            told = f"{type(error).__name__}: {error}"
+            # What broke is the way to the gateway: it tells of a candidate that broke.
+            if gateway and not isinstance(error, httpx.ReadTimeout):
+                raise _NotYet(told) from None
+            return _none(told)
+
+    async def _asked(self, candidate: Candidate, gateway: str, test: SmokeTest) -> SmokeAnswer:
         path, body = _request(candidate, test)
         headers = {}
-        if candidate.gateway:
+        if gateway:
             headers = {"authorization": f"Bearer {self._token}", SLOT_HEADER: candidate.slot}
         begun = time.monotonic()
         reading = _Reading()
         async with self._http.stream(
-            "POST", (candidate.gateway or candidate.replica) + path, json=body, headers=headers,
+            "POST", (gateway or candidate.replica) + path, json=body, headers=headers,
             timeout=httpx.Timeout(5.0, read=120.0),
         ) as reply:  # fmt: skip
             if reply.status_code != 200:
                 told = f"status {reply.status_code}: {(await reply.aread())[:300]!r}"
-                if candidate.gateway and reply.status_code in _NOT_YET:
+                if gateway and reply.status_code in _NOT_YET:
                     raise _NotYet(told)
                 return _none(told)
             async for chunk in reply.aiter_bytes():
@@ -94,7 +107,7 @@ class SmokeTester:
 
 
 class _NotYet(Exception):
-    """The gateway does not know the candidate yet."""
+    """The gateway does not know the candidate yet, or is not there at the moment."""
 
 
 class _Reading:
