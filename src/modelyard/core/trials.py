@@ -4,7 +4,8 @@ from collections.abc import Sequence
 
 import msgspec
 
-from modelyard.core.canary import Arm, Evidence
+from modelyard.core.callers import Arm
+from modelyard.core.canary import Evidence
 from modelyard.core.pinning import PINNED_BY
 from modelyard.core.records import AttemptOutcome, RequestRecord
 from modelyard.core.rollout import Entry, Phase
