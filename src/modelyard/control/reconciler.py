@@ -26,6 +26,7 @@ from modelyard.core.reconcile import (
     Rules,
     Stop,
     World,
+    by_deployment,
     decide,
     rollout_sight,
     wanted_slots,
@@ -169,8 +170,9 @@ class Reconciler:
 
     def _note_waits(self, world: World) -> None:
         now, waits = self._parts.ledger.now(), {}
+        each = by_deployment(world.replicas)
         for deployment in world.deployments:
-            own = [r for r in world.replicas if r.deployment == deployment.name]
+            own = each.get(deployment.name, [])
             sight = rollout_sight(world, deployment, own, now, self._parts.rules)
             if sight is not None and deployment.rollout is not None:
                 rollout = deployment.rollout

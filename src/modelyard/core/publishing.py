@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 import msgspec
 
 from modelyard.core.deployments import Deployment, Replica, SlotSpec
-from modelyard.core.reconcile import members
+from modelyard.core.reconcile import by_deployment, members
 from modelyard.core.replicas import ReplicaState
 from modelyard.core.routes import (
     ModelRoute,
@@ -34,8 +34,9 @@ def model_routes(
     serving_of: Callable[[SlotSpec], Serving],
 ) -> tuple[ModelRoute, ...]:
     """One route per deployment that serves or is on its way; ready replicas only."""
+    each = by_deployment(replicas)
     return tuple(
-        _model_route(deployment, replicas, serving_of)
+        _model_route(deployment, each.get(deployment.name, []), serving_of)
         for deployment in sorted(deployments, key=lambda deployment: deployment.name)
         if deployment.arranged.runs or deployment.arranged.holds
     )
@@ -51,7 +52,7 @@ def default_model(chosen: str | None, models: Sequence[ModelRoute]) -> str | Non
 
 def _model_route(
     deployment: Deployment,
-    replicas: Sequence[Replica],
+    replicas: list[Replica],
     serving_of: Callable[[SlotSpec], Serving],
 ) -> ModelRoute:
     arranged = deployment.arranged
@@ -80,16 +81,14 @@ def _slot_route(
     deployment: Deployment,
     slot: Slot,
     spec: SlotSpec,
-    replicas: Sequence[Replica],
+    replicas: list[Replica],
     serving: Serving,
 ) -> SlotRoute:
     ready = sorted(
         (
             replica
-            for replica in members(deployment, slot, list(replicas))
-            if replica.deployment == deployment.name
-            and replica.state is ReplicaState.READY
-            and slot in deployment.arranged.runs
+            for replica in members(deployment, slot, replicas)
+            if replica.state is ReplicaState.READY and slot in deployment.arranged.runs
         ),
         key=lambda replica: replica.id,
     )

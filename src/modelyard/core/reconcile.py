@@ -4,7 +4,7 @@
 names the steps that are safe now; what must wait is simply not named yet.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import assert_never
 
 import msgspec
@@ -102,12 +102,10 @@ Action = Launch | Drain | Stop | Advance | Remove | ForgetReplicas
 def decide(world: World, now: float, rules: Rules | None = None) -> list[Action]:
     """Name the steps that are safe at `now` (Unix seconds)."""
     rules = rules or Rules()
-    by_deployment: dict[str, list[Replica]] = {d.name: [] for d in world.deployments}
-    for replica in world.replicas:
-        by_deployment.setdefault(replica.deployment, []).append(replica)
+    each = by_deployment(world.replicas)
     actions: list[Action] = []
     for deployment in world.deployments:
-        replicas = by_deployment.pop(deployment.name)
+        replicas = each.pop(deployment.name, [])
         moved = _advanced(world, deployment, replicas, now, rules)
         if moved is not None:
             actions.append(moved)  # what it asks for is named when it is in force
@@ -115,11 +113,19 @@ def decide(world: World, now: float, rules: Rules | None = None) -> list[Action]
             actions += _deployment_steps(deployment, replicas, now, rules)
         actions += _stops(world, replicas, deployment.policy.timeouts.total_s, now, rules)
         actions += _forgotten(deployment, replicas, rules)
-    for orphans in by_deployment.values():
+    for orphans in each.values():
         actions += [Drain(replica=r.id) for r in orphans if r.state in SERVING]
         actions += _stops(world, orphans, 0.0, now, rules)
         actions += _forgotten(None, orphans, rules)
     return actions
+
+
+def by_deployment(replicas: Iterable[Replica]) -> dict[str, list[Replica]]:
+    """The replicas of each deployment that has any, in their order."""
+    found: dict[str, list[Replica]] = {}
+    for replica in replicas:
+        found.setdefault(replica.deployment, []).append(replica)
+    return found
 
 
 def wanted_slots(deployment: Deployment) -> tuple[Slot, ...]:
