@@ -172,7 +172,7 @@ class Policy(msgspec.Struct, frozen=True, kw_only=True):
     sticky_by: StickyBy = "none"
     """What a slot, and with balancing `session` a replica, is held to while shares change
     (promise D6): the API key; the request's `user`; its header `x-session-id`. `none` holds a
-    slot to whoever is named most closely: the key's user, else its session, else the key."""
+    slot to the user that a request names, else to its session."""
 
 
 class ModelRoute(msgspec.Struct, frozen=True, kw_only=True):
