@@ -27,6 +27,7 @@ from modelyard.gateway.flights import Flight, Flights, Seat
 from modelyard.gateway.outlet import Outlet
 from modelyard.gateway.placing import Moved, no_replica
 from modelyard.gateway.routes import RouteTable
+from modelyard.gateway.standby import Standby
 from modelyard.wire import replay, sse
 from modelyard.wire.assembly import ASSEMBLIES
 from modelyard.wire.openai import read_answer
@@ -92,20 +93,24 @@ class Dispatcher:
 
     async def _of_model(self, call: Call, name: str, client: Connection) -> Answer | None:
         self._admission.reserve(call)
+        standby = Standby(self._routes)
         while True:
             route = self._routes.model(name)
             if route is None:
                 raise NoReplica(f"the model {name!r} was taken away", retry_after_s=1.0)
             call.route = route
             slot = self._slot(call, route)
-            if slot is None:
-                await self._attempts.until_served(call, route)
-                continue
             try:
+                if slot is None:
+                    await self._attempts.until_served(call, route)
+                    continue
                 await self._fitter.fit(call, route, slot)
                 return await self._of_slot(call, route, slot, client)
             except Moved:
                 continue
+            except (UpstreamError, NoReplica) as error:
+                if client.head_sent or not await standby.has_taken_over(call, route, error):
+                    raise
 
     def _slot(self, call: Call, route: ModelRoute) -> SlotRoute | None:
         """The slot that takes the call; None when none has a replica, and one may be waited for."""

@@ -84,5 +84,6 @@ _NAMES = {
     "context": ("prompt_tokens", "wanted_tokens", "context_length", "action"),
     "cache": ("result", "why"),
     "model": ("gave_up", "because"),
+    "standby": ("waited_s",),
     "shadow": ("copy", "version", "outcome", "agreement"),
 }
