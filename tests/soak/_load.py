@@ -37,6 +37,8 @@ class Asked:
     ttft_s: float | None = None
     ended: float = 0.0
     version: str = ""
+    begun: bool = False
+    """An answer with status 200 began."""
     problem: str = ""
     """What was wrong with the answer; empty: nothing."""
     connected: bool = False
@@ -131,7 +133,8 @@ class Load:
             reply = await connection.reply()
             asked.head_at = time.time()
             asked.version = reply.headers.get("x-modelyard-version", "")
-            if reply.status != 200:
+            asked.begun = reply.status == 200
+            if not asked.begun:
                 told = (await reply.body())[:200]
                 asked.problem = f"status {reply.status}: {told!r}"
                 return

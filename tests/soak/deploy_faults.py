@@ -52,7 +52,7 @@ class Excuse:
             return False
         if self.gateway:
             return asked.gateway == self.gateway and (self.begun_answers_too or not asked.connected)
-        return asked.version == self.version and asked.head_at is not None
+        return asked.version == self.version and asked.begun
 
 
 @dataclass
