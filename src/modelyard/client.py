@@ -44,7 +44,7 @@ from modelyard.core import errors
 from modelyard.core.deployments import NEXT_STEP_MARK, DeploymentState
 from modelyard.core.errors import LaunchFailed, ModelyardError, NotFound, Unavailable
 from modelyard.core.home import Home
-from modelyard.core.rollout import OVER, Phase
+from modelyard.core.rollout import OVER, Phase, generation_of
 
 Verb = Literal["promote", "pause", "resume", "abort", "rollback"]
 ROUTED = frozenset({Phase.BAKING, Phase.DRAINING, Phase.DONE})
@@ -108,11 +108,11 @@ class Client:
 
     def deployment(self, name: str) -> DeploymentView:
         """One of them; NotFound names those that there are."""
-        return self._ask(DeploymentView, "GET", f"/api/deployments/{name}")
+        return self._ask(DeploymentView, "GET", f"/api/deployments/{_segment(name)}")
 
     def undeploy(self, name: str) -> DeploymentView:
         """Take it away; its requests in flight finish."""
-        return self._ask(DeploymentView, "DELETE", f"/api/deployments/{name}")
+        return self._ask(DeploymentView, "DELETE", f"/api/deployments/{_segment(name)}")
 
     def plan(self, request: DeployRequest) -> PlanView:
         """What `deploy` would do; refused for the same reasons."""
@@ -256,7 +256,9 @@ class Client:
                 if on_change is not None:
                     on_change(view)
             rollout, history = view.rollout, ""
-            if rollout is not None and (rollout.id == former or _begun_by(rollout.id) < generation):
+            if rollout is not None and (
+                rollout.id == former or generation_of(rollout.id) < generation
+            ):
                 history, rollout = rollout.reason, None
             if rollout is not None and rollout.phase in GONE_BACK:
                 raise _launch_failed(view.message or rollout.reason, rollout.id)
@@ -310,11 +312,6 @@ def _launch_failed(told: str, rollout_id: str = "") -> LaunchFailed:
         or f"{report}mend it, then deploy again; "
         "all that its workers wrote is in logs/replicas of the home",
     )
-
-
-def _begun_by(rollout_id: str) -> int:
-    """The deployment's generation that a rollout brings about."""
-    return int(rollout_id.rpartition("-")[2])
 
 
 def _segment(text: str) -> str:

@@ -1,5 +1,6 @@
 """`deploy` by file and plan, `rollouts`, and what steers them, against a real `modelyard up`."""
 
+import itertools
 import json
 import shutil
 import signal
@@ -32,10 +33,13 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield root
 
 
+_NAMES = (f"shop{number}" for number in itertools.count())
+
+
 @pytest.fixture
 def two(cli: Cli, stack: Path) -> Iterator[str]:
     """A deployment that serves version 2, with version 1 standing by; taken away afterwards."""
-    name = "shop"
+    name = next(_NAMES)
     for version in (1, 2):
         done = cli("deploy", f"small:{version}", "--as", name, "--engine", "fake", "--bake-s",
                    "600", "--home", stack)  # fmt: skip
@@ -139,6 +143,17 @@ def test_a_rollout_is_listed_shown_and_taken_back(cli: Cli, stack: Path, two: st
     assert watched.code == 1
     assert "went back" in watched.err
     assert [one["version"] for one in status["deployments"] if one["name"] == two] == [1]
+
+
+def test_reports_outlive_the_deployment_and_are_not_written_over(
+    cli: Cli, stack: Path, two: str
+) -> None:
+    _take_away(cli, stack, two)
+    again = cli("deploy", "small:1", "--as", two, "--engine", "fake", "--home", stack)
+    listed = json.loads(cli("rollouts", "list", two, "--json", "--home", stack).out)
+
+    assert again.code == 0, again.err
+    assert [one["id"] for one in listed] == [f"{two}-3", f"{two}-2", f"{two}-1"]
 
 
 def test_what_is_there_already_is_said(cli: Cli, stack: Path, two: str) -> None:

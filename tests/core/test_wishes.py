@@ -31,6 +31,13 @@ def test_the_first_version_comes_into_blue() -> None:
     assert first.blue == spec(generation=1)
 
 
+def test_one_that_was_taken_away_before_is_counted_on_from_there() -> None:
+    again = deployed(None, "chat", spec(), now=5.0, generations=7)
+    assert again.rollout
+    assert (again.generation, again.rollout.id, again.rollout.generation) == (8, "chat-8", 8)
+    assert again.blue == spec(generation=8)
+
+
 def test_another_version_comes_into_the_other_slot(live: Deployment) -> None:
     moving = deployed(live, "chat", spec(2), now=6.0)
     assert (moving.live, moving.incoming, moving.generation) == ("blue", "green", 2)

@@ -120,9 +120,11 @@ class _Wishes:
         def step(present: Deployment | None) -> Deployment:
             before.append(present)
             self._refuse_shortage(name, spec, present, plan)
-            return deployed(present, name, spec, now=now, plan=plan, broken=broken)
+            return deployed(
+                present, name, spec, now=now, plan=plan, broken=broken, generations=generations
+            )
 
-        broken = self._is_broken(name)
+        broken, generations = self._is_broken(name), self._generations(name)
         after = self._store.deployments.change(name, step)
         if after is None:  # pragma: no cover - `deployed` always returns one
             raise self._unknown(name)
@@ -274,6 +276,12 @@ class _Wishes:
             return False
         own = [r for r in self._store.replicas.all() if r.deployment == name]
         return failures_in_a_row(members(present, present.live, own), RestartRule()).fatal
+
+    def _generations(self, name: str) -> int:
+        """How many a deployment of this name has had: the report of each is kept."""
+        return max(
+            (each.rollout.generation for each in self._store.rollouts.list(name, 1)), default=0
+        )
 
     def _tell(self, kind: str, subject: str, message: str = "") -> None:
         event = Event(

@@ -181,9 +181,19 @@ class Rollout(msgspec.Struct, frozen=True, kw_only=True):
         return self.phase in OVER
 
     @property
+    def generation(self) -> int:
+        """The deployment's generation that it brings about."""
+        return generation_of(self.id)
+
+    @property
     def exclusive(self) -> bool:
         """Whether only one version can run at a time."""
         return self.plan.strategy == "recreate"
+
+
+def generation_of(rollout_id: str) -> int:
+    """The last part of an id."""
+    return int(rollout_id.rpartition("-")[2])
 
 
 class Arrangement(msgspec.Struct, frozen=True, kw_only=True):

@@ -27,17 +27,22 @@ def deployed(
     now: float,
     plan: Plan | None = None,
     broken: bool = False,
+    generations: int = 0,
 ) -> Deployment:
     """The deployment with `spec` on its way, or `present` itself when that is there already.
 
     `broken` says that what is live can't be started again as it is, so that the same wish is a
-    new try. Raises Conflict while another move or the removal is under way (promise D10).
+    new try; `generations`, how many a deployment of this name had that was taken away. Raises
+    Conflict while another move or the removal is under way (promise D10).
     """
     plan = plan or Plan()
     if present is None:
-        first = msgspec.structs.replace(spec, generation=1)
-        made = Deployment(name=name, blue=first, created_at=now)
-        return made.with_rollout(begin(f"{name}-1", plan, candidate="blue", before=None, now=now))
+        generation = generations + 1
+        first = msgspec.structs.replace(spec, generation=generation)
+        made = Deployment(name=name, blue=first, created_at=now, generation=generation)
+        return made.with_rollout(
+            begin(f"{name}-{generation}", plan, candidate="blue", before=None, now=now)
+        )
     if present.removed:
         raise Conflict(
             f"{name} is being taken away and still finishes what it has",
