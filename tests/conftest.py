@@ -6,6 +6,7 @@ import socket
 from pathlib import Path
 
 import pytest
+from tests.launchers.daemon import containers, docker_api, worker_image  # noqa: F401 - fixtures
 from tests.services import MISSING
 
 from modelyard.core.home import Home

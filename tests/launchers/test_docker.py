@@ -17,7 +17,7 @@ MEMORY = 256 * 1024**2
 
 
 @pytest.mark.service("docker")
-@pytest.mark.usefixtures("no_container_left")
+@pytest.mark.usefixtures("containers")
 class TestDockerLauncher(LauncherContract):
     """The contract over containers."""
 

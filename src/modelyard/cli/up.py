@@ -170,9 +170,13 @@ def _tls_options(home: Home, tls: TlsSettings) -> tuple[str, ...]:
 
 async def _end_workers(home: Home) -> None:
     """End every worker of the home, whoever started it; the state may be away."""
+    from modelyard.launchers.docker import DockerLauncher
     from modelyard.launchers.process import ProcessLauncher
 
-    await ProcessLauncher(home, "supervisor").stop_all(WORKER_GRACE_S)
+    await asyncio.gather(
+        ProcessLauncher(home, "supervisor").stop_all(WORKER_GRACE_S),
+        DockerLauncher(home, "supervisor").stop_all(WORKER_GRACE_S),
+    )
 
 
 class _Greeter:

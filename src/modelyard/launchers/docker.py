@@ -18,7 +18,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from modelyard.core.errors import InvalidRequest, LaunchFailed, NotFound, Unavailable
+from modelyard.core.errors import InvalidRequest, LaunchFailed, ModelyardError, NotFound
 from modelyard.core.home import Home
 from modelyard.launchers.accelerators import count_accelerators
 from modelyard.launchers.containers import (
@@ -73,6 +73,7 @@ class DockerLauncher:
         """Containers may run that nobody looks after: the daemon was away."""
         self._ports = FreePorts()
         self._creating = threading.Lock()
+        self._clearing = threading.Lock()
 
     def check(self, image: Image | None, resources: Resources) -> None:
         """Raise InvalidRequest, NotFound, Unavailable or Unsupported; see `Launcher.check`."""
@@ -121,7 +122,7 @@ class DockerLauncher:
         """All workers of this home that still run; none while the daemon is away."""
         try:
             return await asyncio.to_thread(self._running)
-        except Unavailable as error:
+        except ModelyardError as error:
             self._unseen = True
             log.warning("%s", error)
             return []
@@ -130,14 +131,14 @@ class DockerLauncher:
         """How it ended; None while it runs, and while the daemon is away."""
         try:
             return await asyncio.to_thread(self._exited, launched)
-        except Unavailable:
+        except ModelyardError:
             return None
 
     async def stop(self, launched: Launched, grace_s: float) -> Exit:
         """SIGTERM, wait at most `grace_s`, SIGKILL; then its container is removed."""
         try:
             return await self._stop(launched, grace_s)
-        except Unavailable as error:
+        except ModelyardError as error:
             self._unseen = True
             self._mine.pop(launched.labels.replica, None)
             return Exit(code=None, reason=error.message)
@@ -224,18 +225,23 @@ class DockerLauncher:
 
     def _exited(self, launched: Launched) -> Exit | None:
         container = launched.handle
-        if container not in self._exits:
-            try:
-                exit_ = exit_from(self._daemon.state(container))
-                if exit_ is None:
-                    return None
-                self._keep_log(launched)
-                self._daemon.remove(container)
-            except ContainerGone:
-                exit_ = _GONE
-            self._exits[container] = exit_
-            self._mine.pop(launched.labels.replica, None)
-        return self._exits[container]
+        known = self._exits.get(container)
+        if known is not None:
+            return known
+        try:
+            exit_ = exit_from(self._daemon.state(container))
+        except ContainerGone:
+            exit_ = _GONE
+        if exit_ is None:
+            return None
+        with self._clearing:  # whoever waits and whoever stops it see its end at once
+            if container not in self._exits:
+                with contextlib.suppress(ContainerGone):
+                    self._keep_log(launched)
+                    self._daemon.remove(container)
+                self._exits[container] = exit_
+                self._mine.pop(launched.labels.replica, None)
+            return self._exits[container]
 
     def _keep_log(self, launched: Launched) -> None:
         with contextlib.suppress(LaunchFailed):  # the disk refuses: its end counts more
@@ -273,7 +279,7 @@ class DockerLauncher:
     def _lines(self, replica: str, lines: int) -> list[str]:
         container = self._mine.get(replica)
         if container is not None:
-            with contextlib.suppress(ContainerGone, Unavailable, LaunchFailed):
+            with contextlib.suppress(ContainerGone, ModelyardError):
                 return last_lines(self._daemon.logs(container, lines), lines)
         return self._logs.tail(replica, lines)
 
