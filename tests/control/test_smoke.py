@@ -9,6 +9,7 @@ import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -60,12 +61,14 @@ async def listening(
         server.close()
 
 
-async def asked(gateway: Callable[[], str], replica: str = "") -> SmokeResult:
+async def asked(
+    gateway: Callable[[], str], replica: str = "", test: SmokeTest = FOUR
+) -> SmokeResult:
     candidate = Candidate(
         gateway=gateway, replica=replica, model="small", slot="green", version=2, chat=True
     )
     async with httpx.AsyncClient(trust_env=False, verify=False) as http:  # noqa: S501
-        [result] = await SmokeTester(http, "secret").run(candidate, [FOUR])
+        [result] = await SmokeTester(http, "secret").run(candidate, [test])
     return result
 
 
@@ -131,3 +134,19 @@ async def test_who_does_not_come_back_is_not_waited_for_for_ever(
     monkeypatch.setattr(smoke, "_NOT_YET_S", 0.1)
     result = await asked(lambda: "http://127.0.0.1:1")
     assert "no answer: ConnectError" in result.told
+
+
+@pytest.mark.parametrize(
+    "expects",
+    [
+        {"regex": "^(a+)+$"},
+        {"json_schema": {"type": "string", "pattern": "^(a+)+$"}},
+    ],
+)
+async def test_a_regex_that_would_take_for_ever_fails_instead(expects: dict[str, Any]) -> None:
+    test = SmokeTest(prompt="?", **expects)
+    answer = "a" * 60 + "!"
+    async with listening(Speaker(said(answer if test.regex else f'"{answer}"'))) as url:
+        result = await asked(lambda: url, test=test)
+    assert not result.passed
+    assert "simplify its regex" in result.told

@@ -1,9 +1,12 @@
 """Asks a candidate its smoke tests, through a gateway where one runs (promises D1, D5)."""
 
 import asyncio
+import contextlib
 import json
+import signal
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +20,7 @@ from modelyard.core.smoke import SmokeAnswer, SmokeResult, SmokeTest, judge
 from modelyard.wire import sse
 
 _MAX_TOKENS = 64
+_JUDGED_WITHIN_S = 1.0
 _PAUSE_S = 0.05
 _NOT_YET = frozenset({404, 503})
 """A gateway that has not applied the candidate's route yet."""
@@ -66,7 +70,7 @@ class SmokeTester:
                     answer = _none(str(not_yet))
                     break
             await asyncio.sleep(_PAUSE_S)
-        return judge(test, answer, misfit, version=candidate.version if gateway else None)
+        return _held(test, answer, candidate.version if gateway else None)
 
     async def _once(self, candidate: Candidate, gateway: str, test: SmokeTest) -> SmokeAnswer:
         try:
@@ -140,6 +144,49 @@ class _Reading:
                 self.ttft_s = at_s
             self.text += said
             self.finish_reason = choice.get("finish_reason") or self.finish_reason
+
+
+class _TooLong(Exception):
+    """What is expected can't be looked for in this answer within reason."""
+
+
+def _held(test: SmokeTest, answer: SmokeAnswer, version: int | None) -> SmokeResult:
+    try:
+        with _at_most_s(_JUDGED_WITHIN_S):
+            return judge(test, answer, misfit, version=version)
+    except _TooLong:
+        return SmokeResult(
+            test=test.title,
+            passed=False,
+            told=f"{_JUDGED_WITHIN_S:g} s were not enough to look for what is expected: simplify "
+            "its regex",
+            answer=answer.text[:200],
+            ttft_s=answer.ttft_s,
+        )
+
+
+@contextlib.contextmanager
+def _at_most_s(cpu_s: float) -> Iterator[None]:
+    """Raise _TooLong within the block when it has had so much CPU time.
+
+    Some regular expressions take for ever on some answers, and nothing else would run meanwhile,
+    not even what could give the candidate up. Python's matcher looks for signals as it goes, and
+    they are the main thread's, which the event loop is in.
+    """
+
+    def over(_number: int, _frame: object) -> None:
+        raise _TooLong
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGVTALRM, over)
+    signal.setitimer(signal.ITIMER_VIRTUAL, cpu_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 def check_schema(test: SmokeTest) -> None:
