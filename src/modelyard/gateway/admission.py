@@ -130,8 +130,15 @@ class Admission:
     def route(self, name: str | None, key: KeyPut | None) -> ModelRoute:
         """The route of a public name; of the default where none is named.
 
-        Raises NotFound, which names those that the key may ask, and Forbidden.
+        Raises NotFound, which names those that the key may ask, Forbidden, and Unavailable while
+        this gateway has had no routes from anywhere: then nobody knows what there is.
         """
+        if not self._routes.applied.epoch:
+            raise Unavailable(
+                "the gateway has no routes yet",
+                next_step="try again; `modelyard status` shows whether the controller is there",
+                retry_after_s=1.0,
+            )
         if name is None or name == "default":
             named = self._routes.model("default") if name else None
             found = named or self._routes.default
