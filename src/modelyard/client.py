@@ -255,6 +255,8 @@ class Client:
                 seen = view
                 if on_change is not None:
                     on_change(view)
+            if view.state is DeploymentState.STOPPING:
+                raise NotFound(f"{name} was taken away", next_step="deploy it again")
             rollout, history = view.rollout, ""
             if rollout is not None and (
                 rollout.id == former or generation_of(rollout.id) < generation
@@ -269,8 +271,6 @@ class Client:
                 if switched and view.state is DeploymentState.LIVE:
                     self._wait_until_routed(min(deadline, time.monotonic() + _ACKNOWLEDGEMENT_S))
                     return view
-                if view.state is DeploymentState.STOPPING:
-                    raise NotFound(f"{name} was taken away", next_step="deploy it again")
             if time.monotonic() > deadline:
                 raise Unavailable(
                     f"{name} was not live within {timeout_s:g} s (it is {view.state})",

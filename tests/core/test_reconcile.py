@@ -345,7 +345,7 @@ class Cluster(RuleBasedStateMachine):
         if sure or self.count < 12:
             return
         assert self.deployment
-        self.deployment = undeployed(self.deployment)
+        self.deployment = undeployed(self.deployment, self.now)
 
     @rule(pick=st.integers(0, 20), what=st.sampled_from(("crash", "hang", "answer again")))
     def trouble(self, pick: int, what: str) -> None:

@@ -115,9 +115,19 @@ def test_what_is_live_and_broken_is_brought_up_beside_itself(live: Deployment) -
     assert deployed(live, "chat", spec(), now=6.0, broken=True).incoming == "green"
 
 
+def test_a_move_ends_when_its_deployment_is_taken_away(live: Deployment) -> None:
+    moving = deployed(live, "chat", spec(2), now=6.0)
+    going = undeployed(moving, 9.0)
+    assert going.rollout
+    assert (going.rollout.phase, going.rollout.reason) == (Phase.UNDONE, "taken away")
+    assert going.rollout.history[-1].at == 9.0
+    assert going.arranged.runs == ()
+    assert undeployed(live, 9.0).rollout is None
+
+
 def test_nothing_is_deployed_onto_what_is_being_taken_away(live: Deployment) -> None:
-    going = undeployed(live)
+    going = undeployed(live, 6.0)
     assert going.removed
-    assert undeployed(going) is going
+    assert undeployed(going, 7.0) is going
     with pytest.raises(Conflict, match="taken away"):
         deployed(going, "chat", spec(2), now=7.0)

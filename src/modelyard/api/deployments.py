@@ -141,7 +141,7 @@ class _Wishes:
         self.find(name)
 
         def step(present: Deployment | None) -> Deployment | None:
-            return None if present is None else undeployed(present)
+            return None if present is None else undeployed(present, self._parts.clock())
 
         after = self._store.deployments.change(name, step)
         if after is None:

@@ -12,6 +12,7 @@ from modelyard.core.rollout import (
     Rollout,
     Signal,
     begin,
+    close,
     move,
     pause,
     resume,
@@ -169,12 +170,13 @@ def _under_way(present: Deployment, what: str) -> Rollout:
     return rollout
 
 
-def undeployed(present: Deployment) -> Deployment:
-    """The deployment on its way out."""
+def undeployed(present: Deployment, now: float) -> Deployment:
+    """The deployment on its way out, its rollout given up."""
     if present.removed:
         return present
+    rollout = None if present.rollout is None else close(present.rollout, "taken away", now)
     return msgspec.structs.replace(
-        present, removed=True, live=None, rollout=None, generation=present.generation + 1
+        present, removed=True, live=None, rollout=rollout, generation=present.generation + 1
     )
 
 
