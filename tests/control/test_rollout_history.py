@@ -7,6 +7,7 @@ import pytest
 from tests.control.conftest import Controller, until
 from tests.control.test_rollouts import IMPOSSIBLE, WITHIN_S, bring_up, ready, until_phase, wish
 
+from modelyard.api.messages import DeployRequest
 from modelyard.core.deployments import DeploymentState
 from modelyard.core.errors import LaunchFailed
 from modelyard.core.rollout import Phase
@@ -61,3 +62,37 @@ def test_a_restart_does_not_bring_the_refusal_up_again(controller: Controller) -
     with controller.start() as again:
         found = again.wait_for(again.deployment("yardling"), WITHIN_S)
     assert (found.version, found.state) == (1, DeploymentState.LIVE)
+
+
+SLOW = ("--slow-start-s", "600")
+CANARY = {"strategy": "canary", "steps": [{"share": 0.5, "min_s": 600}]}
+
+
+@pytest.mark.parametrize(
+    ("asked", "phase"),
+    [
+        (wish(2, extra=SLOW), Phase.LAUNCHING),
+        (wish(2, **CANARY), Phase.STEPPING),
+        (wish(2), Phase.BAKING),
+        (wish(2, extra=SLOW, strategy="recreate"), Phase.LAUNCHING),
+    ],
+    ids=["launching", "stepping", "baking", "recreate"],
+)
+def test_a_deployment_is_taken_away_in_any_phase_and_comes_back_anew(
+    controller: Controller, asked: DeployRequest, phase: Phase
+) -> None:
+    with controller.start() as client:
+        bring_up(client, wish(1))
+        client.deploy(asked)
+        before = until_phase(client, phase)
+        client.steer("yardling", "pause")
+        client.undeploy("yardling")
+        until(lambda: not client.deployments(), "it is gone")
+        given_up = client.rollout("yardling-2")
+
+        assert client.status().replicas == ()
+        assert (given_up.phase, given_up.reason) == (Phase.UNDONE, "taken away")
+        assert given_up.history[-1].at > before.history[-1].at
+        anew = bring_up(client, wish(1)).rollout
+        assert anew
+        assert anew.id == "yardling-3"

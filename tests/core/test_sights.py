@@ -49,3 +49,17 @@ def test_what_can_not_be_brought_back_is_told_and_waited_for_no_longer() -> None
     happened, told = _seen([_crashed(number, at=110.0 + 5 * number) for number in range(3)])
     assert happened is not None
     assert "did not come back: crash 2" in told
+
+
+def test_before_gateways_can_apply_them_the_new_routes_are_to_be_published() -> None:
+    _, rollout = _undoing(100.0)
+    switching = msgspec.structs.replace(rollout, phase=Phase.SWITCHING)
+    small = Deployment(name="small", blue=_spec(1, 1), green=_spec(2, 2), created_at=0.0)
+    seen = [
+        sight_of(small.with_rollout(switching), switching, [], routed, Judged(), RULE)
+        for routed in (Routed(live={"small": "blue"}), Routed(live={"small": "green"}))
+    ]
+    assert [signal(switching, sight, 101.0)[1] for sight in seen] == [
+        "the new routes to be published",
+        "",
+    ]

@@ -10,7 +10,7 @@ from modelyard.core.replicas import ALIVE, ReplicaState
 from modelyard.core.restarts import RestartRule, failures_in_a_row
 from modelyard.core.rollout import Phase, Rollout
 from modelyard.core.routes import Slot
-from modelyard.core.signals import Sight
+from modelyard.core.signals import UNPUBLISHED, Sight
 
 UNHEARD = "that reports, if there is one,"
 
@@ -61,7 +61,7 @@ def sight_of(
     # Of a first version, no gateway can route to anything else.
     behind = routed.behind if routed.gateways or rollout.before is not None else ()
     if not behind and routed.live.get(deployment.name) != deployment.arranged.live:
-        behind = ("of the next snapshot",)
+        behind = (UNPUBLISHED,)
     return Sight(
         ready=_count(candidates, ReplicaState.READY),
         wanted=1 if spec is None else spec.replicas,

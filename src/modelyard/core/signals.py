@@ -10,6 +10,10 @@ import msgspec
 from modelyard.core.rollout import BEFORE_SWITCH, Phase, Rollout, Signal, compared_steps, move
 
 
+UNPUBLISHED = ""
+"""Among those that have not applied the newest routes: these are still to be published."""
+
+
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
     """What is seen at one moment, as far as a rollout depends on it."""
 
@@ -116,6 +120,8 @@ def _stepping(rollout: Rollout, sight: Sight, spent_s: float) -> Seen:
 def _switching(_rollout: Rollout, sight: Sight, _spent_s: float) -> Seen:
     if not sight.unacknowledged:
         return Signal.ACKNOWLEDGED, ""
+    if sight.unacknowledged[0] == UNPUBLISHED:
+        return None, "the new routes to be published"
     return None, f"the gateway {sight.unacknowledged[0]} to apply the new routes"
 
 
