@@ -9,7 +9,6 @@ import msgspec
 
 from modelyard.core.rollout import BEFORE_SWITCH, Phase, Rollout, Signal, compared_steps, move
 
-
 UNPUBLISHED = ""
 """Among those that have not applied the newest routes: these are still to be published."""
 
