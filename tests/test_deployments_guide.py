@@ -18,7 +18,7 @@ def test_the_guide_works(tmp_path: Path) -> None:
 
     assert "small:1 on llamacpp; nothing was started" in printed
     assert "went back" in printed
-    assert "aborted: by admin" in printed
+    assert "aborted: rolled back by admin" in printed
     assert "share of requests 20%" in printed
     assert re.search(r"^small-3 .*done", printed, re.MULTILINE) or "small-3: small:2" in printed
     assert re.search(r"compared  [2-9]\d+ requests of the candidate", printed)
