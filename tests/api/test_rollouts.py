@@ -74,6 +74,7 @@ async def test_a_plan_is_told_and_nothing_is_started(api: httpx.AsyncClient, sto
         ({"smoke": [{"prompt": ""}]}, "smoke[0].prompt"),
         ({"bake_s": -1}, "bake_s"),
         ({"canary": {"alpha": 0}}, "no chance between 0 and 1"),
+        ({"canary": {"watch": ["quality"]}}, "nothing judges answers yet"),
     ],
 )
 async def test_a_plan_that_makes_no_sense_is_refused(
@@ -171,3 +172,15 @@ async def test_an_unknown_rollout_names_the_newest(api: httpx.AsyncClient) -> No
     assert unknown.status_code == 404
     assert "chat-1" in error(unknown)["message"]
     assert Phase.LAUNCHING in (await api.get("/api/rollouts/chat-1")).text
+
+
+async def test_a_next_version_keeps_the_number_of_replicas(
+    api: httpx.AsyncClient, store: Store
+) -> None:
+    await api.post("/api/deployments", json={**WISH, "replicas": 3})
+    _live(store)
+    kept = (await api.post("/api/deployments/plan", json={**WISH, "engine": "other"})).json()
+    fewer = {**WISH, "engine": "other", "replicas": 1}
+
+    assert kept["replicas"] == 3
+    assert (await api.post("/api/deployments/plan", json=fewer)).json()["replicas"] == 1

@@ -248,7 +248,7 @@ def test_replicas_are_added_and_taken_away(controller: Controller, follow: Follo
         bring_up(client, DeployRequest(ref="yardling:1", engine="fake", plan=QUICK, replicas=2))
         pids = {r.pid for r in ready(client)}
         assert len(pids) == 2
-        client.deploy(FAKE)
+        client.deploy(DeployRequest(ref="yardling:1", engine="fake", plan=QUICK, replicas=1))
         until(lambda: len(client.status().replicas) == 1, "one replica is left")
         assert {r.pid for r in ready(client)} < pids
 

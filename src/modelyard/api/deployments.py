@@ -259,7 +259,7 @@ class _Wishes:
             pull=request.pull,
             cpus=request.cpus,
             memory_bytes=request.memory_bytes,
-            replicas=request.replicas,
+            replicas=request.replicas or self._replicas_of(request.as_name or version.name),
             accelerators_per_replica=request.accelerators_per_replica,
             parallel=request.parallel,
             context_length=request.context_length,
@@ -268,6 +268,14 @@ class _Wishes:
         )
         self._parts.check_launch(spec)
         return spec
+
+    def _replicas_of(self, name: str) -> int:
+        """As many as are live; 1 where nothing is."""
+        present = self._store.deployments.get(name)
+        if present is None or present.live is None:
+            return 1
+        spec = present.slot(present.live)
+        return 1 if spec is None else spec.replicas
 
     def _is_broken(self, name: str) -> bool:
         """Whether the live slot's last worker ended in a way that no retry mends."""

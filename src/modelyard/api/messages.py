@@ -74,7 +74,8 @@ class DeployRequest(_Strict):
     """Processor numbers that a replica may run on; None: any."""
     memory_bytes: int | None = Field(default=None, ge=16 * 1024**2)
     """Bound on a replica's memory; None: none."""
-    replicas: int = Field(default=1, ge=1, le=1024)
+    replicas: int | None = Field(default=None, ge=1, le=1024)
+    """None: as many as are live under the name; 1 where nothing is."""
     accelerators_per_replica: int = Field(default=0, ge=0, le=1024)
     parallel: int = Field(default=4, ge=1, le=4096)
     context_length: int | None = Field(default=None, ge=1)

@@ -34,7 +34,8 @@ def deploy(
         typer.Option(metavar="NAME", help="By default chosen from format and hardware."),
     ] = None,
     replicas: Annotated[
-        int | None, typer.Option(min=1, metavar="N", help="Workers to run; by default 1.")
+        int | None,
+        typer.Option(min=1, metavar="N", help="Workers to run; by default as many as are live."),
     ] = None,
     launcher: Annotated[
         Literal["process", "docker"] | None,

@@ -56,6 +56,11 @@ def _check(plan: Plan) -> None:
         raise InvalidConfig(
             f"alpha {plan.canary.alpha:g} is no chance between 0 and 1", next_step=_NEXT
         )
+    if "quality" in plan.canary.watch:
+        raise InvalidConfig(
+            "canary.watch names quality, and nothing judges answers yet",
+            next_step="take it out: such a canary could never pass",
+        )
     if not plan.canary.watch:
         raise InvalidConfig("canary.watch names nothing to compare", next_step=_NEXT)
     for test in plan.smoke:

@@ -1,12 +1,13 @@
 """What keys used: request records summed by day, tenant, key and model.
 
-Copies for a version on trial (`shadow_of`) are nobody's use.
+Copies for a version on trial (`shadow_of`) are nobody's use, nor are smoke tests.
 """
 
 from collections.abc import Iterable
 
 import msgspec
 
+from modelyard.core.pinning import PINNED_BY
 from modelyard.core.records import RequestRecord
 
 DAY_S = 86_400
@@ -36,7 +37,7 @@ def summed(records: Iterable[RequestRecord]) -> list[Usage]:
     """The records' usage, a row for each day, tenant, key and model."""
     rows: dict[tuple[int, str, str, str], Usage] = {}
     for record in records:
-        if record.shadow_of is not None:
+        if record.shadow_of is not None or record.key_id == PINNED_BY:
             continue
         day = int(record.received_at // DAY_S)
         key = (day, record.tenant or "", record.key_id or "", record.model or "")

@@ -111,7 +111,11 @@ class Placer:
         """Look for a place after having waited; the routes may be others by now."""
         current = self._routes.model(route.name)
         if current is not route:
-            same = [] if current is None else [s for s in current.slots if s.digest == slot.digest]
+            same = (
+                []
+                if current is None
+                else [s for s in current.slots if s.digest == slot.digest and s.slot == slot.slot]
+            )
             if not same or (same[0].weight <= 0 and not call.pinned):
                 raise Moved
             slot = same[0]
