@@ -23,7 +23,7 @@ def docker_api() -> Iterator[Any]:
 @pytest.fixture(scope="session")
 def worker_image(docker_api: Any) -> Iterator[str]:
     """Name of an image that runs this interpreter and the fake engine."""
-    name = images.build(docker_api)
+    name = images.import_worker(docker_api)
     yield name
     docker_api.remove_image(name, force=True)
 
