@@ -66,6 +66,8 @@ def parsed(text: str, named: str, notes: Notes) -> Any:
         mark = getattr(error, "problem_mark", None)
         where = f"{named} line {mark.line + 1}" if mark is not None else named
         what = getattr(error, "problem", None) or str(error).partition("\n")[0]
+        if mark is not None and "nesting depth" in what:  # PyYAML has a bound of its own by now
+            raise _unbounded(named, mark, "deep") from None
         raise InvalidConfig(f"{where} is not YAML: {what}", next_step="correct the line") from None
     except _TRIPS as error:
         raise InvalidConfig(

@@ -11,6 +11,7 @@ reuse. A record, manifest or pin that can't be read ends it before anything is r
 doubt, bytes stay.
 """
 
+import contextlib
 import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -99,7 +100,10 @@ class Collector:
                 yield self._item("blob", path, blob.size_bytes)
         for folder in self._stagings():
             for path in _listed(folder):
-                yield self._item("leftover", path)
+                # Whoever notes something small, as a quarantine, writes without our lock: what was
+                # listed may have been published meanwhile.
+                with contextlib.suppress(FileNotFoundError):
+                    yield self._item("leftover", path)
         for path in sorted(home.downloads.glob("archive-*")):
             yield self._item("unpacked", path)
         for path in [*abandoned(home.downloads), *abandoned_imports(home.downloads)]:
