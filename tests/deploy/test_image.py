@@ -92,9 +92,17 @@ def healthy(api: Any, container: str) -> bool:
     return bool(state["Health"]["Status"] == "healthy")
 
 
+def the_service() -> dict[str, Any]:
+    """The one of compose.yaml, with nothing set in the environment."""
+    text = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", COMPOSE.read_text())
+    [service] = yaml.safe_load(text)["services"].values()
+    assert isinstance(service, dict)
+    return service
+
+
 def as_in_compose(image: str, **environment: str) -> dict[str, Any]:
     """The service of compose.yaml as the Docker Engine API has it; its volume is anonymous."""
-    [service] = yaml.safe_load(COMPOSE.read_text())["services"].values()
+    service = the_service()
     assert set(service) == {
         "image", "build", "network_mode", "environment", "volumes", "init", "read_only", "tmpfs",
         "cap_drop", "security_opt", "restart", "stop_grace_period",
@@ -182,7 +190,7 @@ def test_the_image_is_an_engines_image_too(
 
 
 def test_compose_listens_on_the_loopback_address_alone() -> None:
-    [service] = yaml.safe_load(COMPOSE.read_text())["services"].values()
+    service = the_service()
     variables = service["environment"]
     assert service["network_mode"] == "host"
     assert variables["MODELYARD_GATEWAY__HOST"] == "127.0.0.1"

@@ -1,1 +1,1 @@
-"""Where a worker runs: process, later docker, ray, kubernetes."""
+"""Where a worker runs: process, docker, later ray and kubernetes."""
