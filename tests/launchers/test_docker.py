@@ -2,16 +2,18 @@
 
 import asyncio
 import socket
+import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.launchers.contract import OWNER, LauncherContract, ask, until
+from tests.launchers.image_registry import image_registry
 
 from modelyard.core.errors import InvalidRequest, LaunchFailed, NotFound, Unavailable, Unsupported
 from modelyard.core.home import Home
 from modelyard.launchers.docker import DockerLauncher
-from modelyard.launchers.launcher import Image, Launched, Launcher, Resources
+from modelyard.launchers.launcher import Image, Launched, Launcher, LaunchSpec, Resources
 
 MEMORY = 256 * 1024**2
 
@@ -152,6 +154,56 @@ class TestDockerLauncher(LauncherContract):
             with pytest.raises(Unavailable, match="absent:1") as refused:
                 await self.start(launcher)
         assert "docker pull" in refused.value.next_step
+
+    async def test_an_image_is_fetched_when_it_is_missing_and_always_if_that_is_said(
+        self, launcher: Launcher, docker_api: Any
+    ) -> None:
+        with image_registry() as registry:
+            name = registry.name("there:1")
+            try:
+                for pull, asked in (("missing", True), ("missing", False), ("always", True)):
+                    registry.asked.clear()
+                    self.image = Image(name=name, pull=pull)  # type: ignore[arg-type]
+                    with pytest.raises(LaunchFailed, match="python"):  # it holds no program
+                        await self.start(launcher)
+                    assert bool(registry.asked) == asked, pull
+            finally:
+                docker_api.remove_image(name, force=True)
+
+    async def test_an_image_that_its_registry_does_not_have_is_not_found(
+        self, launcher: Launcher
+    ) -> None:
+        with image_registry() as registry:
+            self.image = Image(name=registry.name("absent:1"))
+            with pytest.raises(NotFound, match="absent:1"):
+                await self.start(launcher)
+
+    async def test_a_fetch_that_nobody_waits_for_any_more_starts_nothing(
+        self, launcher: Launcher, docker_api: Any, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        over = threading.Event()
+        launch = DockerLauncher._launch
+
+        def watched(self: DockerLauncher, spec: LaunchSpec, given_up: threading.Event) -> Launched:
+            try:
+                return launch(self, spec, given_up)
+            finally:
+                over.set()
+
+        monkeypatch.setattr(DockerLauncher, "_launch", watched)
+        with image_registry() as registry:
+            registry.held.clear()
+            self.image = Image(name=registry.name("there:1"))
+            starting = asyncio.create_task(self.start(launcher))
+            await until(lambda: asyncio.sleep(0, registry.asked))
+            starting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await starting
+            registry.held.set()
+            await until(lambda: asyncio.sleep(0, over.is_set()))
+            assert await launcher.running() == []
+            if docker_api.images(self.image.name):
+                docker_api.remove_image(self.image.name, force=True)
 
     async def test_processors_that_are_not_there_are_refused_before(
         self, launcher: Launcher

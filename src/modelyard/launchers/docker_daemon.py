@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from docker import APIClient
 
 _TIMEOUT_S = 30
+_REFUSALS = ("not found", "manifest unknown", "name unknown", "denied", "unauthorized")
+"""How registries say that an image is not there, or not for us; the status may be 500 for it."""
 _DEFAULT_SOCKET = "unix:///var/run/docker.sock"
 
 
@@ -179,7 +181,7 @@ def _told(error: Exception) -> str:
 
 
 def _not_pulled(name: str, told: str, *, missing: bool = False) -> ModelyardError:
-    if missing or "not found" in told or "access denied" in told:
+    if missing or any(word in told for word in _REFUSALS):
         return NotFound(
             f"image {name} can't be fetched: {told}",
             next_step=f"look at its name, or sign in: docker login; then: docker pull {name}",
