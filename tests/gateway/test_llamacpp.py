@@ -102,7 +102,10 @@ async def test_its_slots_are_idle_within_a_second_of_a_clients_leaving(
     assert left > 0
     await rig.until_at_rest()
     records = await eventually(rig.log, lambda found: len(found) == 5)
-    assert [record.outcome for record in records].count("cancelled") == left
+    outcomes = [record.outcome for record in records]
+    assert set(outcomes) <= {"cancelled", "completed"}
+    # An answer may be over between the look at the slots and the leaving.
+    assert 0 < outcomes.count("cancelled") <= left
 
 
 async def test_its_own_tokenizer_counts(start_alone: StartRig, llama: Worker) -> None:
