@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from modelyard.cli.asking import Answer, Asker, Message
+from modelyard.cli.interrupting import interruptible
 from modelyard.cli.options import HomeOption, JsonOption, resolve_home
 from modelyard.cli.output import print_json
 from modelyard.cli.running import gateway_url
@@ -92,7 +93,8 @@ def _ask(asker: Asker, model: str, messages: list[Message]) -> bool:
     """Print an answer as it comes and add it to the conversation; False when it was stopped."""
     answer = Answer()
     try:
-        asker.ask(answer, model, messages, _show)
+        with interruptible():
+            asker.ask(answer, model, messages, _show)
     except KeyboardInterrupt:
         pass
     finally:
