@@ -24,7 +24,9 @@ def check_loopback(host: str, option: str) -> None:
 def listen(host: str, port: int, option: str) -> socket.socket:
     """A listening socket; Conflict names the port and the option that chooses another."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # The protocol is named: asyncio switches Nagle's algorithm off only where it is, and with it on
+    # each answer of two writes waits for the client's delayed acknowledgement, 40 ms.
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind((host, port))

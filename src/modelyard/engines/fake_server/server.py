@@ -156,7 +156,8 @@ class FakeServer:
 def _bound(host: str, port: int) -> socket.socket:
     """A socket that is bound but does not listen: clients are refused until it does."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    bound = socket.socket(family, socket.SOCK_STREAM)
+    # Named, for asyncio switches Nagle's algorithm off only then.
+    bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
