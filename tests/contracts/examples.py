@@ -3,6 +3,7 @@
 from typing import Any
 
 from modelyard.core.canary import CanaryRules, Finding, Reading, Tolerances
+from modelyard.core.cost import Price
 from modelyard.core.deployments import Deployment, Event, Replica, SlotSpec
 from modelyard.core.facts import ModelFacts
 from modelyard.core.keys import (
@@ -109,6 +110,7 @@ SNAPSHOT = RouteSnapshot(
                     digest=OTHER_DIGEST,
                     weight=0.1,
                     operations=("chat", "completions", "embeddings", "responses", "messages"),
+                    price=Price(replica_hour=2.5, input_per_million=0.5, output_per_million=1.5),
                 ),
             ),
             policy=POLICY,
@@ -118,7 +120,6 @@ SNAPSHOT = RouteSnapshot(
         ),
     ),
     default_model="assistant",
-    price_table={"assistant": 0.25},
 )
 PLAN = Plan(
     strategy="canary",

@@ -87,8 +87,8 @@ async def test_a_client_that_never_reads_is_let_go(start_rig: StartRig, limits: 
         reader._transport.pause_reading()  # type: ignore[attr-defined]
         writer.write(post(chat("x"), "connection: close"))
 
-        await eventually(lambda: rig.service.accounting.connections, lambda count: count == 1)
-        await eventually(lambda: rig.service.accounting.connections, lambda count: count == 0)
+        await eventually(lambda: len(rig.service.gateway.connections), lambda count: count == 1)
+        await eventually(lambda: len(rig.service.gateway.connections), lambda count: count == 0)
         writer.transport.abort()
 
 

@@ -14,10 +14,8 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import quote
 
 import httpx
 import uvicorn
@@ -26,6 +24,7 @@ from fastapi import FastAPI
 from modelyard import __version__
 from modelyard.api.app import create_app
 from modelyard.api.parts import About, ApiParts
+from modelyard.control.background import Loop, keep_on
 from modelyard.control.catalogue import CatalogueWatch
 from modelyard.control.feed import Feed, FeedParts
 from modelyard.control.gateways import Gateways
@@ -36,15 +35,14 @@ from modelyard.control.listening import check_loopback, listen, url_of
 from modelyard.control.probing import Prober
 from modelyard.control.reconciler import Reconciler, ReconcilerParts
 from modelyard.control.runfiles import RunRecord, own_start, remove_own_record, write_record
+from modelyard.control.runtime import ControllerRuntime
 from modelyard.control.secrets import prepare_home, read_token
 from modelyard.control.smoke import SmokeTester, check_schema
 from modelyard.control.snapshots import Publisher
 from modelyard.control.weights import RegistryWeights
 from modelyard.core.errors import Conflict, ModelyardError, StorageError
-from modelyard.core.gateways import GatewayFacts
 from modelyard.core.home import Home
 from modelyard.core.reconcile import Rules
-from modelyard.core.rollout import Rollout
 from modelyard.core.trust import refuse_untrusted
 from modelyard.engines.catalogue import ENGINES, choose_engine
 from modelyard.forms.forms import Forms
@@ -59,8 +57,6 @@ from modelyard.settings import RegistrySettings, load_settings
 from modelyard.state.store import Store, open_store
 
 log = logging.getLogger(__name__)
-_LOGS_S = 10.0
-_ASK_S = 2.0
 _CONFIRM_EVERY_S = 2.0
 
 
@@ -187,7 +183,9 @@ class _Controller:
                         image_of(spec), resources_of(spec)
                     ),
                     choose_engine=lambda facts, wanted: choose_engine(facts, wanted).name,
-                    runtime=_Runtime(gateways, publisher, gateway_token, reconciler, judge, loop),
+                    runtime=ControllerRuntime(
+                        gateways, publisher, gateway_token, reconciler, judge, loop
+                    ),
                     wake=lambda: _wake(loop, changed),
                     announce_keys=lambda: _call(loop, publisher.release),
                     clock=time.time,
@@ -197,12 +195,18 @@ class _Controller:
             ledger.tell("controller.started", f"pid {os.getpid()}", self._url, actor="controller")
             watch = CatalogueWatch(registry, lambda *event: _tell_from_thread(loop, ledger, *event))
             watch.start()
-            await self._until_told(app, reconciler, feed)
+            await self._until_told(app, reconciler, feed, self._background(ledger))
             watch.end()
             ledger.tell("controller.stopped", f"pid {os.getpid()}", actor="controller")
         ledger.close()
 
-    async def _until_told(self, app: FastAPI, reconciler: Reconciler, feed: Feed) -> None:
+    def _background(self, ledger: Ledger) -> Mapping[str, Loop]:
+        """What goes on beside the reconcile loop, by name; none of it may hold that up."""
+        return {}
+
+    async def _until_told(
+        self, app: FastAPI, reconciler: Reconciler, feed: Feed, background: Mapping[str, Loop]
+    ) -> None:
         server = _Server(
             uvicorn.Config(
                 app,
@@ -224,7 +228,10 @@ class _Controller:
         reconciling = asyncio.create_task(reconciler.run())
         serving = asyncio.create_task(server.serve(sockets=[self._listener]))
         alone = asyncio.create_task(_stay_alone(self._store))
-        loops = (reconciling, alone)
+        beside = [
+            asyncio.create_task(keep_on(name, loop), name=name) for name, loop in background.items()
+        ]
+        loops = (reconciling, alone, *beside)
         record = self._home.run / "controller.json"
         write_record(record, self._record())
         try:
@@ -265,60 +272,6 @@ class _Controller:
             started_at=self._started_at,
             home=str(self._home.root),
         )
-
-
-class _Runtime:
-    """What the API asks of the controller's memory. Called from threads: it only reads."""
-
-    def __init__(
-        self,
-        gateways: Gateways,
-        publisher: Publisher,
-        gateway_token: str,
-        reconciler: Reconciler,
-        judge: Judge,
-        loop: asyncio.AbstractEventLoop,
-    ) -> None:
-        self._loop = loop
-        self._reconciler = reconciler
-        self._judge = judge
-        self._gateways = gateways
-        self._publisher = publisher
-        self._headers = {"authorization": f"Bearer {gateway_token}"}
-
-    def gateways(self) -> tuple[GatewayFacts, ...]:
-        return self._gateways.living()
-
-    def in_flight(self) -> Mapping[str, int]:
-        return self._gateways.in_flight()
-
-    def routes_version(self) -> int:
-        return self._publisher.current.version
-
-    def waits_for(self, rollout: Rollout) -> str:
-        return self._reconciler.waits.get((rollout.id, rollout.phase), "")
-
-    def logs(self, deployment: str, lines: int) -> Mapping[str, Sequence[str]]:
-        asked = self._reconciler.logs(deployment, lines)
-        return asyncio.run_coroutine_threadsafe(asked, self._loop).result(_LOGS_S)
-
-    def told(self, rollout: Rollout) -> Rollout:
-        return self._judge.told(rollout)
-
-    def explanation(self, request_id: str) -> Mapping[str, Any] | None:
-        for gateway in self._gateways.living():
-            # Its certificate is for clients: from here it may go by another name, and the token
-            # is only told to what wrote its address into the home.
-            with (
-                contextlib.suppress(httpx.HTTPError, ValueError),
-                httpx.Client(trust_env=False, verify=False, timeout=_ASK_S) as http,  # noqa: S501
-            ):
-                path = f"{gateway.url}/admin/requests/{quote(request_id, safe='')}"
-                reply = http.get(path, headers=self._headers)
-                if reply.status_code == 200:
-                    found: Mapping[str, Any] = reply.json()
-                    return found
-        return None
 
 
 class _Server(uvicorn.Server):

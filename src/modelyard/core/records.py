@@ -85,6 +85,9 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     """The counts were not stated by the engine (promise G2)."""
     cached_tokens: int | None = None
     finish_reason: str | None = None
+    replica_s: float | None = None
+    """Seconds of replicas that it had for itself: while n requests were with one, 1/n of the time
+    was each one's. None when it was sent to none."""
     cost: float | None = None
     """In the reporting currency."""
     # what was decided about it

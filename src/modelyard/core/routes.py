@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from modelyard.core.cost import Price
+
 SNAPSHOT_FORMAT = 1
 """Raised when a reader of the older form would misunderstand the newer one."""
 
@@ -68,6 +70,8 @@ class SlotRoute(msgspec.Struct, frozen=True, kw_only=True):
     ask_as_stream: bool = False
     """Ask for a stream where the client did not: only of one does the engine see that it left."""
     tokenizer: Tokenizer = "none"
+    price: Price | None = None
+    """What it costs; None: nobody said."""
     replicas: tuple[ReplicaRoute, ...] = ()
 
 
@@ -204,8 +208,6 @@ class RouteSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[ModelRoute, ...] = ()
     default_model: str | None = None
     """Serves the simple API's `model_name` left out or `default`."""
-    price_table: dict[str, float] = {}
-    """Reserved: cost per million tokens by model, in the reporting currency."""
 
 
 def empty_snapshot(epoch: str) -> RouteSnapshot:

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from modelyard.core.cost import nanos
 from modelyard.core.pinning import PINNED_BY
 from modelyard.core.records import RequestRecord
 
@@ -31,6 +32,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     prompt_tokens: int = 0
     completion_tokens: int = 0
     """Tokens that replicas read and made; those of cached answers are not counted again."""
+    cost_nanos: int = 0
+    """Billionths of the reporting currency, as far as prices are known."""
 
 
 def summed(records: Iterable[RequestRecord]) -> list[Usage]:
@@ -53,5 +56,6 @@ def summed(records: Iterable[RequestRecord]) -> list[Usage]:
             prompt_tokens=known.prompt_tokens + (0 if cached else record.prompt_tokens or 0),
             completion_tokens=known.completion_tokens
             + (0 if cached else record.completion_tokens or 0),
+            cost_nanos=known.cost_nanos + nanos(record.cost),
         )
     return list(rows.values())

@@ -1,29 +1,18 @@
-"""The end of every request: one outcome, one record, the metrics."""
+"""The end of every request: one outcome, one record, told to whoever counts."""
 
 import hashlib
 import time
-from collections.abc import Iterable
+from collections.abc import Callable
 
 import msgspec
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
 
-from modelyard.core import metrics
-from modelyard.core.errors import LimitExceeded
-from modelyard.core.records import CacheResult, Outcome, RequestRecord
-from modelyard.gateway.cache import AnswerCache
+from modelyard.core.cost import cost_of
+from modelyard.core.records import Outcome, RequestRecord
 from modelyard.gateway.calls import Call
 from modelyard.gateway.estimates import Estimates
 from modelyard.gateway.explanations import Explanations
-from modelyard.gateway.routes import RouteTable
+from modelyard.gateway.meters import Meters
 from modelyard.gateway.spool import RecordSink
-from modelyard.gateway.waiting import WaitingRoom
-from modelyard.observe.prometheus import counter, gauge, histogram
-
-SHARED: frozenset[CacheResult] = frozenset({"hit", "joined"})
-"""Answers that no replica made for this request."""
-UNKNOWN = "unknown"
-"""Label of requests whose model is not one of ours: what clients invent must not become labels."""
 
 
 class CopyEnd(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,52 +33,31 @@ class Accounting:
     def __init__(
         self,
         gateway: str,
-        routes: RouteTable,
         books: RecordSink,
+        meters: Meters,
         estimates: Estimates,
         explanations: Explanations,
-        cache: AnswerCache,
-        room: WaitingRoom,
     ) -> None:
         self._gateway = gateway
         self._books = books
+        self._meters = meters
         self._estimates = estimates
         self._explanations = explanations
         self._count = 0
         self.open: set[Call] = set()
         """Calls that have not ended (promise G3: empty when nothing is under way)."""
-        self.connections = 0
-        self._registry = CollectorRegistry(auto_describe=False)
-        make = self._registry
-        self._requests = counter(metrics.REQUESTS, make)
-        self._attempts = counter(metrics.ATTEMPTS, make)
-        self._duration = histogram(metrics.REQUEST_DURATION, make)
-        self._first = histogram(metrics.TIME_TO_FIRST_TOKEN, make)
-        self._per_token = histogram(metrics.TIME_PER_OUTPUT_TOKEN, make)
-        self._tokens = counter(metrics.TOKENS, make)
-        gauge(metrics.REQUESTS_IN_FLIGHT, make).set_function(lambda: len(self.open))
-        gauge(metrics.CONNECTIONS, make).set_function(lambda: self.connections)
-        gauge(metrics.ROUTES_VERSION, make).set_function(lambda: routes.applied.version)
-        gauge(metrics.RECORDS_WAITING, make).set_function(lambda: books.waiting)
-        gauge(metrics.RECORDS_DROPPED, make).set_function(lambda: books.dropped)
-        gauge(metrics.WAITING, make).set_function(lambda: room.waiting)
-        gauge(metrics.CACHE_BYTES, make).set_function(lambda: cache.size_bytes)
-        self._cached = counter(metrics.CACHE_RESULTS, make)
-        self._limited = counter(metrics.LIMITED, make)
         self.copies: set[Call] = set()
         """Copies of live requests that have not ended."""
         self._copied = 0
-        gauge(metrics.SHADOW_IN_FLIGHT, make).set_function(lambda: len(self.copies))
-        self._shadowed = counter(metrics.SHADOWED, make)
-        self._shadow_dropped = counter(metrics.SHADOW_DROPPED, make)
-        self._agreement = histogram(metrics.SHADOW_AGREEMENT, make)
-        make.register(_ReplicaCollector(routes))
+        self.listeners: list[Callable[[RequestRecord, Call], None]] = []
+        """Told of every request that ended, and of nothing else; each returns at once."""
 
     def begin(self) -> Call:
         """Accept a request. Its id is ours and unique: records are told apart by it."""
         self._count += 1
         call = Call(f"req-{self._gateway}-{self._count:x}", time.time())
         self.open.add(call)
+        self._meters.open = len(self.open)
         return call
 
     def finish(self, call: Call, outcome: Outcome, status: int, error_code: str | None) -> None:
@@ -100,7 +68,10 @@ class Accounting:
         self._learn(call, record)
         self._books.put(record)
         self._explanations.keep(record, call.trail)
-        self._measure(record)
+        self._meters.open = len(self.open)
+        self._meters.ended(record)
+        for told in self.listeners:
+            told(record, call)
 
     # --- copies of live requests: counted apart, nobody's use (promise D7) -----------------------
 
@@ -113,11 +84,12 @@ class Accounting:
         copy.request_bytes = len(copy.body)
         copy.trail = []
         self.copies.add(copy)
+        self._meters.copies = len(self.copies)
         return copy
 
     def finish_copy(self, copy: Call, ended: CopyEnd) -> None:
         """End a copy: called once for every `begin_copy` that was not dropped."""
-        self.copies.discard(copy)
+        self._forget(copy)
         record = msgspec.structs.replace(
             self._record(copy, ended.outcome, ended.status, ended.error_code),
             tenant=None,
@@ -127,25 +99,22 @@ class Accounting:
             e2e_s=ended.took_s,
         )
         self._books.put(record)
-        model = record.model or UNKNOWN
-        self._shadowed.labels(model, record.outcome).inc()
-        if ended.agreement is not None:
-            self._agreement.labels(model).observe(ended.agreement)
+        self._meters.copied(record)
 
     def drop_copy(self, model: str | None, reason: str, copy: Call | None = None) -> None:
         """Count a copy that was not made, or (`copy`) ended without saying anything."""
         if copy is not None:
-            self.copies.discard(copy)
-        self._shadow_dropped.labels(model or UNKNOWN, reason).inc()
+            self._forget(copy)
+        self._meters.copy_dropped(model, reason)
+
+    def _forget(self, copy: Call) -> None:
+        self.copies.discard(copy)
+        self._meters.copies = len(self.copies)
 
     @property
     def ended(self) -> int:
         """Calls that have ended."""
         return self._count - len(self.open)
-
-    def exposition(self) -> bytes:
-        """All metrics in Prometheus's text form."""
-        return generate_latest(self._registry)
 
     def _record(
         self, call: Call, outcome: Outcome, status: int, error_code: str | None
@@ -183,6 +152,8 @@ class Accounting:
             completion_tokens=tokens[1],
             tokens_estimated=tokens[2],
             cached_tokens=usage.cached_tokens if usage is not None else None,
+            replica_s=call.replica_s if call.attempts else None,
+            cost=_cost(call, tokens),
             finish_reason=call.finish_reason,
             limits=call.limits,
             caller=_caller(call),
@@ -224,30 +195,6 @@ class Accounting:
                 (usage.completion_tokens or 0) // answers, call.attempts[-1].duration_s
             )
 
-    def _measure(self, record: RequestRecord) -> None:
-        model = record.model or UNKNOWN
-        if record.cache != "off":
-            self._cached.labels(model, record.cache).inc()
-        if record.error_code == LimitExceeded.code and record.status == LimitExceeded.status:
-            self._limited.labels(model).inc()
-        operation = record.operation or UNKNOWN
-        self._requests.labels(model, operation, record.outcome, str(record.status)).inc()
-        for attempt in record.attempts:
-            self._attempts.labels(model, attempt.outcome).inc()
-        if record.cache in SHARED:
-            pass  # made once, counted once
-        elif record.prompt_tokens:
-            self._tokens.labels(model, "input").inc(record.prompt_tokens)
-        if record.completion_tokens and record.cache not in SHARED:
-            self._tokens.labels(model, "output").inc(record.completion_tokens)
-        if record.outcome != "completed":
-            return
-        self._duration.labels(model, operation).observe(record.e2e_s)
-        if record.ttft_s is not None:
-            self._first.labels(model, operation).observe(record.ttft_s)
-        if record.itl_mean_s is not None:
-            self._per_token.labels(model, operation).observe(record.itl_mean_s)
-
 
 def _settle(call: Call, record: RequestRecord) -> None:
     """Give back what was reserved and not used, once."""
@@ -259,6 +206,17 @@ def _settle(call: Call, record: RequestRecord) -> None:
         return
     used = 0 if call.shares else (record.prompt_tokens or 0) + (record.completion_tokens or 0)
     reservation.settle(used)
+
+
+def _cost(call: Call, tokens: tuple[int | None, int | None, bool]) -> float | None:
+    """What the request cost; None where no price is known, 0 where another request paid for it."""
+    price = call.slot.price if call.slot is not None else None
+    if price is None:
+        return None
+    if call.shares or not call.attempts:
+        return 0.0
+    cached = call.usage.cached_tokens if call.usage is not None else None
+    return cost_of(price, call.replica_s, tokens[0] or 0, tokens[1] or 0, cached or 0)
 
 
 def _caller(call: Call) -> str | None:
@@ -274,22 +232,3 @@ def _mean_gap_s(call: Call) -> float | None:
     if call.first_byte is None or call.last_byte is None or call.events < 2:
         return None
     return (call.last_byte - call.first_byte) / (call.events - 1)
-
-
-class _ReplicaCollector:
-    """In-flight counts by replica, read when asked: replicas come and go."""
-
-    def __init__(self, routes: RouteTable) -> None:
-        self._routes = routes
-
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        now = time.monotonic()
-        for metric, read in (
-            (metrics.REPLICA_IN_FLIGHT, lambda replica: replica.in_flight),
-            (metrics.REPLICA_AVAILABLE, lambda replica: int(replica.circuit.takes(now))),
-        ):
-            family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
-            for replica in self._routes.replicas:
-                labels = [replica.model, replica.slot.slot, replica.route.id]
-                family.add_metric(labels, read(replica))
-            yield family

@@ -36,6 +36,7 @@ from modelyard.gateway.admission import (
 from modelyard.gateway.calls import PATHS, Answer, Call
 from modelyard.gateway.connection import Connection
 from modelyard.gateway.dispatch import Dispatcher
+from modelyard.gateway.meters import Meters
 from modelyard.gateway.relay import brief
 from modelyard.gateway.request import Request
 from modelyard.gateway.routes import RouteTable
@@ -59,6 +60,7 @@ class Gateway:
         admission: Admission,
         dispatcher: Dispatcher,
         accounting: Accounting,
+        meters: Meters,
         standing: Standing,
         admin: Admin,
     ) -> None:
@@ -66,12 +68,13 @@ class Gateway:
         self._admission = admission
         self._dispatcher = dispatcher
         self._accounting = accounting
+        self._meters = meters
         self._standing = standing
         self._admin = admin
         self._pages: dict[str, Callable[[Request], tuple[int, Header, bytes]]] = {
             "/health": self._health,
             "/ready": self._ready,
-            "/metrics": lambda _request: (200, _TEXT, accounting.exposition()),
+            "/metrics": lambda _request: (200, _TEXT, meters.exposition()),
             "/v1/models": self._models,
         }
         self._calls: dict[str, Callable[[Request, Connection], Awaitable[None]]] = {
@@ -87,14 +90,14 @@ class Gateway:
         """A client connected."""
         self.connections.add(connection)
         self._quiet.clear()
-        self._accounting.connections += 1
+        self._meters.connections = len(self.connections)
         if self._standing.draining:
             connection.closing_after = True
 
     def closed(self, connection: Connection) -> None:
         """A client's connection is gone."""
         self.connections.discard(connection)
-        self._accounting.connections -= 1
+        self._meters.connections = len(self.connections)
         if not self.connections:
             self._quiet.set()
 

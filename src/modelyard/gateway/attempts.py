@@ -127,12 +127,14 @@ class Attempts:
         replica.circuit.begin(begun)
         try:
             with replica:
+                share_s = replica.share_s()
                 try:
                     exchange = await self._send(call, route, replica)
                     answer = await self._receive(call, exchange, client)
                 finally:
                     if exchange is not None:
                         exchange.abandon()
+                    call.replica_s += replica.share_s() - share_s
             outcome = "completed" if answer is None or answer.status < 400 else "refused"
             return answer
         except UpstreamError as error:

@@ -68,6 +68,7 @@ class Call:
         "received",
         "received_at",
         "replica",
+        "replica_s",
         "request_bytes",
         "request_id",
         "reservation",
@@ -122,6 +123,8 @@ class Call:
         self.age_s: int | None = None
         """Of an answer from the cache."""
         self.queue_s = 0.0
+        self.replica_s = 0.0
+        """Seconds of replicas that it had for itself, by `LiveReplica.share_s`."""
         self.slot: SlotRoute | None = None
         self.replica: LiveReplica | None = None
         self.attempts: list[Attempt] = []
@@ -183,7 +186,7 @@ class Call:
 
     def adopt(self, other: "Call") -> None:
         """Take over what a branch gathered: this call answers for it."""
-        for name in ("slot", "replica", "usage", "finish_reason", "events", "queue_s"):
+        for name in ("slot", "replica", "usage", "finish_reason", "events", "queue_s", "replica_s"):
             setattr(self, name, getattr(other, name))
         self.attempts = list(other.attempts)
 

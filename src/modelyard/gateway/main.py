@@ -44,6 +44,7 @@ from modelyard.gateway.filesource import FileSource, read_config
 from modelyard.gateway.follower import Follower, Link
 from modelyard.gateway.keys import KeyTable
 from modelyard.gateway.limits import LimitBook, SteadyClock
+from modelyard.gateway.meters import Meters
 from modelyard.gateway.placing import Placer
 from modelyard.gateway.probing import Prober
 from modelyard.gateway.records import RecordLog
@@ -129,9 +130,8 @@ class Service:
         book = LimitBook(self._counters, self._clock)
         admission = Admission(routes, keys, book, estimates, self._books)
         placer = Placer(routes, draws)
-        self.accounting = Accounting(
-            identity, routes, self._books, estimates, explanations, cache, placer.room
-        )
+        meters = Meters(routes, self._books, cache, placer.room)
+        self.accounting = Accounting(identity, self._books, meters, estimates, explanations)
         self._shadowing = Shadowing(
             Attempts(routes, placer, draws),
             Attempts(routes, placer, draws, MAX_ANSWER_BYTES),
@@ -152,6 +152,7 @@ class Service:
                 draws,
             ),
             self.accounting,
+            meters,
             self.standing,
             Admin(self._token, routes, explanations, keys, book),
         )

@@ -1,6 +1,7 @@
 """The routes in force: the applied snapshot, and what this process knows of each replica."""
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
@@ -19,7 +20,8 @@ class LiveReplica:
     """A replica and the requests this process has with it. `in_flight` returns to zero (G3)."""
 
     __slots__ = (
-        "circuit", "dispatched", "in_flight", "model", "on_free", "pool", "route", "slot",
+        "_shared_at", "_shared_s", "circuit", "dispatched", "in_flight", "model", "on_free", "pool",
+        "route", "slot",
     )  # fmt: skip
 
     def __init__(self, model: str, slot: SlotRoute, route: ReplicaRoute, pool: Pool) -> None:
@@ -32,6 +34,21 @@ class LiveReplica:
         self.dispatched = 0
         self.on_free: Callable[[str], None] = _nobody
         """Told the model when it has room for one more."""
+        self._shared_s = 0.0
+        self._shared_at = 0.0
+
+    def share_s(self) -> float:
+        """Seconds of this replica that each of its requests has had, since it is known here.
+
+        While n requests are in flight it grows by 1/n each second: what one had is the growth
+        between its start and its end, and what all had sums to the time in which there was any
+        (the clock of processor sharing).
+        """
+        now = time.monotonic()
+        if self.in_flight:
+            self._shared_s += (now - self._shared_at) / self.in_flight
+        self._shared_at = now
+        return self._shared_s
 
     def place(self, model: str, slot: SlotRoute, route: ReplicaRoute) -> None:
         """Take over what a newer snapshot says of it."""
@@ -40,11 +57,13 @@ class LiveReplica:
         self.route = route
 
     def __enter__(self) -> "LiveReplica":
+        self.share_s()
         self.in_flight += 1
         self.dispatched += 1
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.share_s()
         self.in_flight -= 1
         self.on_free(self.model)
 

@@ -9,6 +9,7 @@ from modelyard.core.records import RequestRecord
 from modelyard.core.usage import summed
 from modelyard.state.database import Database
 from modelyard.state.tables import records as table
+from modelyard.state.trends import add_rollups
 from modelyard.state.usage import add_usage
 
 _LOOKED_UP_AT_ONCE = 500
@@ -36,6 +37,7 @@ class Records:
             if by_id:
                 connection.execute(sa.insert(table), [_row(record) for record in by_id.values()])
                 add_usage(connection, summed(by_id.values()))
+                add_rollups(connection, by_id.values())
         return tuple(by_id.values())
 
     def since(self, deployment: str, received_at: float) -> Iterator[RequestRecord]:

@@ -14,6 +14,7 @@ from modelyard.state.records import Records
 from modelyard.state.replicas import Replicas
 from modelyard.state.rollouts import Rollouts
 from modelyard.state.snapshots import Snapshots
+from modelyard.state.trends import Trends
 from modelyard.state.usage import UsageTable
 
 
@@ -45,6 +46,7 @@ class Store:
         self.keys = KeyLog(self._database)
         self.records = Records(self._database)
         self.usage = UsageTable(self._database)
+        self.trends = Trends(self._database)
 
     @property
     def place(self) -> str:

@@ -6,7 +6,9 @@ default in older rows) beside the columns that queries need.
 
 import sqlalchemy as sa
 
-SCHEMA_HEAD = "0003"
+from modelyard.core.rollups import Sums, TenantSums
+
+SCHEMA_HEAD = "0004"
 """Revision of the newest migration; a test holds it to the scripts."""
 
 
@@ -118,5 +120,79 @@ usage = sa.Table(
     sa.Column("cached", sa.BigInteger, nullable=False),
     sa.Column("prompt_tokens", sa.BigInteger, nullable=False),
     sa.Column("completion_tokens", sa.BigInteger, nullable=False),
+    sa.Column("cost_nanos", sa.BigInteger, nullable=False, server_default="0"),
 )
 """`day`: days since 1970; an empty tenant or key: none was needed."""
+rollups = sa.Table(
+    "rollups",
+    metadata,
+    sa.Column("step", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("model", Told(128), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("digest", Told(80), primary_key=True),
+    sa.Column("slot", sa.String(8), primary_key=True),
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in Sums.COUNTS),
+    *(sa.Column(name, sa.LargeBinary, nullable=False) for name in Sums.SKETCHES),
+    sa.Index("ix_rollups_model", "model", "step", "at"),
+    sqlite_with_rowid=False,
+)
+"""Trends (`core/rollups.py`). `step`: seconds; `at`: Unix seconds at which it began."""
+tenant_hours = sa.Table(
+    "tenant_hours",
+    metadata,
+    sa.Column("hour", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("tenant", Told(128), primary_key=True),
+    sa.Column("model", Told(128), primary_key=True),
+    *(sa.Column(name, sa.BigInteger, nullable=False) for name in TenantSums.COUNTS),
+    sqlite_with_rowid=False,
+)
+capacity = sa.Table(
+    "capacity",
+    metadata,
+    sa.Column("step", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("model", Told(128), primary_key=True),
+    sa.Column("version", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("slot", sa.String(8), primary_key=True),
+    sa.Column("replica_ms", sa.BigInteger, nullable=False),
+    sa.Column("accelerator_ms", sa.BigInteger, nullable=False),
+    sa.Column("cost_nanos", sa.BigInteger, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""What ran, asked or not: time of replicas and of their accelerators, and what it cost."""
+machines = sa.Table(
+    "machines",
+    metadata,
+    sa.Column("step", sa.Integer, primary_key=True, autoincrement=False),
+    sa.Column("at", sa.BigInteger, primary_key=True, autoincrement=False),
+    sa.Column("host", Told(128), primary_key=True),
+    sa.Column("body", sa.Text, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Memory, processors and accelerators of the machine, averaged over each step."""
+scores = sa.Table(
+    "scores",
+    metadata,
+    sa.Column("request_id", sa.String(128), primary_key=True),
+    sa.Column("judge", Told(128), primary_key=True),
+    sa.Column("at", sa.Float, nullable=False, index=True),
+    sa.Column("score", sa.Float),
+    sa.Column("body", sa.Text, nullable=False),
+)
+"""What judges said of answers; without a score: that they could not say, and why."""
+alerts = sa.Table(
+    "alerts",
+    metadata,
+    sa.Column("id", sa.String(160), primary_key=True),
+    sa.Column("state", sa.String(16), nullable=False, index=True),
+    sa.Column("since", sa.Float, nullable=False, index=True),
+    sa.Column("body", sa.Text, nullable=False),
+)
+silences = sa.Table(
+    "silences",
+    metadata,
+    sa.Column("id", sa.String(64), primary_key=True),
+    sa.Column("until", sa.Float, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),
+)

@@ -8,7 +8,7 @@ from modelyard.core.usage import Usage
 from modelyard.state.database import Database
 from modelyard.state.tables import usage as table
 
-_SUMS = ("requests", "unsuccessful", "cached", "prompt_tokens", "completion_tokens")
+_SUMS = ("requests", "unsuccessful", "cached", "prompt_tokens", "completion_tokens", "cost_nanos")
 _KEYS = ("day", "tenant", "key_id", "model")
 
 

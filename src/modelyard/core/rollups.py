@@ -1,0 +1,202 @@
+"""Trends: requests summed up by model, version and slot, in steps of time (promise O3).
+
+Each record is added to its minute, its quarter of an hour and its day at once, in the transaction
+that stores it: sums are exact however late or often a record arrives. What the steps are kept for
+is `KEPT_S`. Copies for a version on trial and smoke tests are nobody's requests and left out.
+"""
+
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import NamedTuple
+
+from modelyard.core.cost import nanos
+from modelyard.core.pinning import PINNED_BY
+from modelyard.core.records import RequestRecord
+from modelyard.core.sketch import Sketch
+
+
+class Step(IntEnum):
+    """Length of one step, in seconds."""
+
+    MINUTE = 60
+    QUARTER = 900
+    DAY = 86_400
+
+    def begin(self, at: float) -> int:
+        """Unix seconds at which the step that holds this moment began."""
+        return int(at // self) * self
+
+
+KEPT_S: dict[Step, float | None] = {
+    Step.MINUTE: 48 * 3600.0,
+    Step.QUARTER: 30 * 86_400.0,
+    Step.DAY: None,
+}
+"""How long steps are kept; None: for ever."""
+HOUR_S = 3600
+
+
+class Series(NamedTuple):
+    """What is told apart."""
+
+    model: str
+    """Public name that was asked for; empty for requests that got to none of ours."""
+    version: int
+    """0: remote, or none got to answer."""
+    digest: str
+    slot: str
+
+
+class Sums:
+    """What the requests of one series in one step add up to; `add` and `merge` change it."""
+
+    COUNTS = (
+        "requests", "failed", "cancelled", "rejected", "limited", "cached", "streamed",
+        "prompt_tokens", "completion_tokens", "cost_nanos", "priced", "e2e_ms", "ttft_ms",
+        "busy_ms", "waited_ms",
+    )  # fmt: skip
+    """Whole numbers. `priced`: requests whose cost is known; `e2e_ms`, `ttft_ms`, `waited_ms`:
+    summed over the completed ones, in milliseconds; `busy_ms`: time of replicas that they had."""
+    SKETCHES = ("e2e", "ttft", "itl")
+    """Of completed requests, in seconds: until the last byte, until the first, mean between two
+    events of a stream."""
+
+    __slots__ = (*COUNTS, *SKETCHES)
+    requests: int
+    failed: int
+    cancelled: int
+    rejected: int
+    limited: int
+    cached: int
+    streamed: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_nanos: int
+    priced: int
+    e2e_ms: int
+    ttft_ms: int
+    busy_ms: int
+    waited_ms: int
+    e2e: Sketch
+    ttft: Sketch
+    itl: Sketch
+
+    def __init__(self) -> None:
+        for name in self.COUNTS:
+            setattr(self, name, 0)
+        for name in self.SKETCHES:
+            setattr(self, name, Sketch())
+
+    @property
+    def completed(self) -> int:
+        """Requests that got a whole answer."""
+        return self.requests - self.failed - self.cancelled - self.rejected
+
+    def add(self, record: RequestRecord) -> None:
+        """Count one request."""
+        cached = record.cache in ("hit", "joined")
+        self.requests += 1
+        self.failed += record.outcome == "failed"
+        self.cancelled += record.outcome == "cancelled"
+        self.rejected += record.outcome == "rejected"
+        self.limited += record.status == 429
+        self.cached += cached
+        self.streamed += record.stream
+        if not cached:
+            self.prompt_tokens += record.prompt_tokens or 0
+            self.completion_tokens += record.completion_tokens or 0
+        self.cost_nanos += nanos(record.cost)
+        self.priced += record.cost is not None
+        self.busy_ms += round((record.replica_s or 0.0) * 1000)
+        if record.outcome != "completed":
+            return
+        self.waited_ms += round(record.queue_s * 1000)
+        self.e2e_ms += round(record.e2e_s * 1000)
+        self.e2e.add(max(record.e2e_s, 0.0))
+        if record.ttft_s is not None:
+            self.ttft_ms += round(record.ttft_s * 1000)
+            self.ttft.add(max(record.ttft_s, 0.0))
+        if record.itl_mean_s is not None:
+            self.itl.add(max(record.itl_mean_s, 0.0))
+
+    def merge(self, other: "Sums") -> None:
+        """Count all that another one has counted."""
+        for name in self.COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        for name in self.SKETCHES:
+            getattr(self, name).merge(getattr(other, name))
+
+
+class TenantHour(NamedTuple):
+    """Whose requests of one model in one hour."""
+
+    hour: int
+    """Unix seconds at which it began."""
+    tenant: str
+    """Empty where no key was needed."""
+    model: str
+
+
+class TenantSums:
+    """What they add up to."""
+
+    COUNTS = ("requests", "unsuccessful", "prompt_tokens", "completion_tokens", "cost_nanos")
+    __slots__ = COUNTS
+    requests: int
+    unsuccessful: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_nanos: int
+
+    def __init__(self) -> None:
+        for name in self.COUNTS:
+            setattr(self, name, 0)
+
+    def add(self, record: RequestRecord) -> None:
+        """Count one request."""
+        cached = record.cache in ("hit", "joined")
+        self.requests += 1
+        self.unsuccessful += record.outcome != "completed"
+        self.prompt_tokens += 0 if cached else record.prompt_tokens or 0
+        self.completion_tokens += 0 if cached else record.completion_tokens or 0
+        self.cost_nanos += nanos(record.cost)
+
+
+def counts(record: RequestRecord) -> bool:
+    """Whether somebody asked for it: no copy for a version on trial, no smoke test."""
+    return record.shadow_of is None and record.key_id != PINNED_BY
+
+
+def series_of(record: RequestRecord) -> Series:
+    """The series that a record belongs to."""
+    return Series(record.model or "", record.version or 0, record.digest or "", record.slot or "")
+
+
+def summed_up(
+    records: Iterable[RequestRecord],
+) -> tuple[dict[tuple[int, Series], Sums], dict[TenantHour, TenantSums]]:
+    """The records by minute and series, and by hour, tenant and model."""
+    minutes: dict[tuple[int, Series], Sums] = {}
+    hours: dict[TenantHour, TenantSums] = {}
+    for record in filter(counts, records):
+        minute = (Step.MINUTE.begin(record.received_at), series_of(record))
+        if (sums := minutes.get(minute)) is None:
+            sums = minutes[minute] = Sums()
+        sums.add(record)
+        hour = int(record.received_at // HOUR_S) * HOUR_S
+        place = TenantHour(hour, record.tenant or "", record.model or "")
+        if (tenant := hours.get(place)) is None:
+            tenant = hours[place] = TenantSums()
+        tenant.add(record)
+    return minutes, hours
+
+
+def coarser(minutes: dict[tuple[int, Series], Sums], step: Step) -> dict[tuple[int, Series], Sums]:
+    """The same sums by a longer step."""
+    found: dict[tuple[int, Series], Sums] = {}
+    for (at, series), sums in minutes.items():
+        place = (step.begin(at), series)
+        if place not in found:
+            found[place] = Sums()
+        found[place].merge(sums)
+    return found
