@@ -27,7 +27,8 @@ from modelyard.core.routes import (
     ModelRoute,
 )
 from modelyard.gateway.filesource import read_config
-from modelyard.gateway.main import GatewayOptions, Service
+from modelyard.gateway.main import Service
+from modelyard.gateway.options import GatewayOptions
 from modelyard.gateway.tokens import make_token
 
 

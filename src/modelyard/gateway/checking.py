@@ -14,6 +14,7 @@ from modelyard.core.errors import InvalidConfig
 from modelyard.gateway.config import GatewayFile, KeySettings, ModelSettings, TenantSettings
 from modelyard.gateway.configured import Configured, Secrets, configured
 from modelyard.gateway.credentials import Credentials
+from modelyard.gateway.options import is_loopback
 from modelyard.gateway.tls import server_context
 from modelyard.gateway.yamlfile import mistakes, read_settings
 
@@ -68,8 +69,6 @@ def check_file(
 
 def _unusable(found: Configured) -> list[InvalidConfig]:
     """What only a start would notice."""
-    from modelyard.gateway.main import is_loopback
-
     wrong: list[InvalidConfig] = []
     if not found.settings.keys and not is_loopback(found.host):
         wrong.append(
