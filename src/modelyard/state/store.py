@@ -4,6 +4,8 @@ from pathlib import Path
 
 from modelyard.core.errors import StorageError
 from modelyard.core.home import Home
+from modelyard.state.alerts import Alerts
+from modelyard.state.counts import Counts
 from modelyard.state.database import Database
 from modelyard.state.deployments import Deployments
 from modelyard.state.events import Journal
@@ -47,6 +49,8 @@ class Store:
         self.records = Records(self._database)
         self.usage = UsageTable(self._database)
         self.trends = Trends(self._database)
+        self.counts = Counts(self._database)
+        self.alerts = Alerts(self._database)
 
     @property
     def place(self) -> str:

@@ -196,3 +196,12 @@ silences = sa.Table(
     sa.Column("until", sa.Float, nullable=False),
     sa.Column("body", sa.Text, nullable=False),
 )
+deliveries = sa.Table(
+    "deliveries",
+    metadata,
+    sa.Column("seq", _SEQ, primary_key=True, autoincrement=True),
+    sa.Column("id", sa.String(200), nullable=False, unique=True),
+    sa.Column("webhook", sa.String(64), nullable=False, index=True),
+    sa.Column("body", sa.Text, nullable=False),
+)
+"""What webhooks are still to be told of alerts; a row goes when it was taken, or given up."""

@@ -1,4 +1,4 @@
-"""Trends, capacity, machines, scores, alerts; the cost of what was used."""
+"""Trends, capacity, machines, scores, alerts and who is told; the cost of what was used."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -78,6 +78,18 @@ def upgrade() -> None:
         "silences",
         sa.Column("id", sa.String(64), primary_key=True),
         sa.Column("until", sa.Float, nullable=False),
+        sa.Column("body", sa.Text, nullable=False),
+    )
+    op.create_table(
+        "deliveries",
+        sa.Column(
+            "seq",
+            sa.BigInteger().with_variant(sa.Integer, "sqlite"),
+            primary_key=True,
+            autoincrement=True,
+        ),
+        sa.Column("id", sa.String(200), nullable=False, unique=True),
+        sa.Column("webhook", sa.String(64), nullable=False, index=True),
         sa.Column("body", sa.Text, nullable=False),
     )
 
