@@ -485,6 +485,8 @@ class UsageRow(_Strict):
     cached: int
     prompt_tokens: int
     completion_tokens: int
+    cost_nanos: int = 0
+    """Billionths of the reporting currency, as far as prices are known."""
 
 
 class UsageList(_Strict):
