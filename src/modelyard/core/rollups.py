@@ -167,6 +167,55 @@ def counts(record: RequestRecord) -> bool:
     return record.shadow_of is None and record.key_id != PINNED_BY
 
 
+class Span(NamedTuple):
+    """Steps of one length, one after the other."""
+
+    step: Step
+    since: int
+    """Unix seconds at which the first began."""
+    until: int
+    """And at which the last is over."""
+
+
+def spans(since: float, until: float, now: float) -> tuple[Span, ...]:
+    """The fewest steps that cover a time (Unix seconds), as far as they are still kept at `now`.
+
+    Minutes at its edges, then quarters, and days for the whole days; where the finer ones are
+    dropped already, it begins or ends a little further out. Nothing is in two of them.
+    """
+    first, last = _finest_kept(since, now), _finest_kept(until, now)
+    begin, end = first.begin(since), -last.begin(-until)
+    if begin >= end:
+        return ()
+    found: list[Span] = []
+    _cover(begin, end, Step.DAY, found)
+    return tuple(found)
+
+
+def _finest_kept(at: float, now: float) -> Step:
+    for step, kept_s in KEPT_S.items():
+        if kept_s is None or at >= step.begin(now - kept_s):
+            return step
+    raise AssertionError("days are kept for ever")
+
+
+def _cover(begin: int, end: int, step: Step, found: list[Span]) -> None:
+    """With whole steps in the middle and finer ones on both sides."""
+    if begin >= end:
+        return
+    if step is Step.MINUTE:
+        found.append(Span(step, begin, end))
+        return
+    finer = Step.QUARTER if step is Step.DAY else Step.MINUTE
+    since, until = -step.begin(-begin), step.begin(end)
+    if since >= until:
+        _cover(begin, end, finer, found)
+        return
+    _cover(begin, since, finer, found)
+    found.append(Span(step, since, until))
+    _cover(until, end, finer, found)
+
+
 def series_of(record: RequestRecord) -> Series:
     """The series that a record belongs to."""
     return Series(record.model or "", record.version or 0, record.digest or "", record.slot or "")

@@ -16,6 +16,8 @@ SMALLEST, LARGEST = 1e-6, 1e7
 _GAMMA = (1 + ACCURACY) / (1 - ACCURACY)
 _LOG_GAMMA = math.log(_GAMMA)
 _FIRST = math.ceil(math.log(SMALLEST) / _LOG_GAMMA)
+_LAST = math.ceil(math.log(LARGEST) / _LOG_GAMMA)
+_LONGEST_BITS = 56
 
 
 class Sketch:
@@ -46,7 +48,7 @@ class Sketch:
 
     def quantile(self, share: float) -> float | None:
         """The value that this share of the values (0 to 1) is not above; None without values."""
-        rank = max(0, math.ceil(share * self.count) - 1)
+        rank = max(0, math.ceil(share * self.count - 1e-6) - 1)
         for index in sorted(self._counts):
             rank -= self._counts[index]
             if rank < 0:
@@ -78,6 +80,8 @@ class Sketch:
             if byte > 0x7F:
                 number |= (byte & 0x7F) << shift
                 shift += 7
+                if shift > _LONGEST_BITS:
+                    raise ValueError("the bytes of a distribution hold a number too large")
                 continue
             number |= byte << shift
             if gap < 0:
@@ -87,8 +91,8 @@ class Sketch:
                 counts[index] += number
                 gap = -1
             number = shift = 0
-        if shift or gap >= 0:
-            raise ValueError("the bytes of a distribution are cut off")
+        if shift or gap >= 0 or index > _LAST - _FIRST:
+            raise ValueError("these are no bytes of a distribution")
 
     @classmethod
     def decode(cls, encoded: bytes) -> "Sketch":

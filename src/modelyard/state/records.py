@@ -1,10 +1,11 @@
 """Finished requests, each counted once however often its gateway sends it."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 import sqlalchemy as sa
 
+from modelyard.core.plausible import plausible
 from modelyard.core.records import RequestRecord
 from modelyard.core.usage import summed
 from modelyard.state.database import Database
@@ -14,6 +15,7 @@ from modelyard.state.usage import add_usage
 
 _LOOKED_UP_AT_ONCE = 500
 _READ_AT_ONCE = 1000
+_DROPPED_AT_ONCE = 1000
 
 
 class Records:
@@ -36,8 +38,9 @@ class Records:
                     del by_id[request_id]
             if by_id:
                 connection.execute(sa.insert(table), [_row(record) for record in by_id.values()])
-                add_usage(connection, summed(by_id.values()))
-                add_rollups(connection, by_id.values())
+                countable = [plausible(record) for record in by_id.values()]
+                add_usage(connection, summed(countable))
+                add_rollups(connection, countable)
         return tuple(by_id.values())
 
     def since(self, deployment: str, received_at: float) -> Iterator[RequestRecord]:
@@ -68,6 +71,38 @@ class Records:
                 sa.select(table.c.body).order_by(table.c.received_at.desc()).limit(limit)
             ).scalars()
             return [msgspec.json.decode(body, type=RequestRecord) for body in rows]
+
+    def oldest_of(self, newest: int, now: float) -> float | None:
+        """When the last of so many of the newest was received (Unix seconds); None where there are
+        no more than that. What is of the future, by a clock that was wrong, is not among them."""
+        asked = (
+            sa.select(table.c.received_at)
+            .where(table.c.received_at <= now)
+            .order_by(table.c.received_at.desc())
+            .offset(newest)
+            .limit(1)
+        )
+        with self._database.reading() as connection:
+            return connection.execute(asked).scalar()
+
+    def forget(self, before: float, kept: Mapping[str, float]) -> int:
+        """Drop some of those received before that time (Unix seconds); how many.
+
+        `kept`: models, and since when theirs are needed still. At most a thousand: nobody waits
+        long for the database. 0 when there are no more.
+        """
+        old = [table.c.received_at < before]
+        old += [
+            sa.or_(table.c.model.is_(None), table.c.model != model, table.c.received_at < since)
+            for model, since in kept.items()
+        ]
+        some = sa.select(table.c.request_id).where(*old).order_by(table.c.received_at)
+        with self._database.reading() as connection:
+            ids = list(connection.execute(some.limit(_DROPPED_AT_ONCE)).scalars())
+        if not ids:
+            return 0
+        with self._database.transaction() as connection:
+            return connection.execute(sa.delete(table).where(table.c.request_id.in_(ids))).rowcount
 
 
 def _row(record: RequestRecord) -> dict[str, object]:

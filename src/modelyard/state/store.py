@@ -10,6 +10,7 @@ from modelyard.state.database import Database
 from modelyard.state.deployments import Deployments
 from modelyard.state.events import Journal
 from modelyard.state.keylog import KeyLog
+from modelyard.state.machines import Machines
 from modelyard.state.meta import Meta
 from modelyard.state.ownership import Ownership
 from modelyard.state.records import Records
@@ -49,6 +50,7 @@ class Store:
         self.records = Records(self._database)
         self.usage = UsageTable(self._database)
         self.trends = Trends(self._database)
+        self.machines = Machines(self._database)
         self.counts = Counts(self._database)
         self.alerts = Alerts(self._database)
 

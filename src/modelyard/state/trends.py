@@ -1,7 +1,7 @@
 """Trends in the state: what requests added up to, by step, series and tenant."""
 
-from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, NamedTuple
 
 import sqlalchemy as sa
 
@@ -9,6 +9,7 @@ from modelyard.core.records import RequestRecord
 from modelyard.core.rollups import (
     KEPT_S,
     Series,
+    Span,
     Step,
     Sums,
     TenantHour,
@@ -17,10 +18,16 @@ from modelyard.core.rollups import (
     summed_up,
 )
 from modelyard.state.database import Database
+from modelyard.state.tables import machines, tenant_hours
 from modelyard.state.tables import rollups as table
-from modelyard.state.tables import tenant_hours
+from modelyard.state.upserts import add_to
 
 _READ_AT_ONCE = 1000
+_LOOKED_UP_AT_ONCE = 200
+_DROPPED_AT_ONCE = 2000
+_KEYS = ("step", "at", "model", "version", "digest", "slot")
+_Place = tuple[int, int, str, int, str, str]
+"""What these columns hold of a row."""
 
 
 class Stepped(NamedTuple):
@@ -75,50 +82,131 @@ class Trends:
                 found.append((TenantHour(row["hour"], row["tenant"], row["model"]), sums))
         return found
 
+    def totals(self, spans: Sequence[Span], *, model: str | None = None) -> dict[Series, Sums]:
+        """What each series adds up to in all these steps; of one model, or of all."""
+        found: dict[Series, Sums] = {}
+        with self._database.reading() as connection:
+            for span in spans:
+                for row in connection.execute(_within(span, model)):
+                    series = Series(*row[1 : len(Series._fields) + 1])
+                    if (sums := found.get(series)) is None:
+                        sums = found[series] = Sums()
+                    _count(sums, row[len(Series._fields) + 1 :])
+        return found
+
+    def points(self, spans: Sequence[Span], length_s: int, *, model: str) -> dict[int, Sums]:
+        """What a model's series add up to together, by stretches of this many seconds, each by
+        the moment at which it began; those without requests are left out."""
+        found: dict[int, Sums] = {}
+        with self._database.reading() as connection:
+            for span in spans:
+                for row in connection.execute(_within(span, model)):
+                    at = row[0] // length_s * length_s
+                    if (sums := found.get(at)) is None:
+                        sums = found[at] = Sums()
+                    _count(sums, row[len(Series._fields) + 1 :])
+        return found
+
+    def knows(self, model: str) -> bool:
+        """Whether anybody ever asked for a model of this name."""
+        asked = sa.select(table.c.step).where(table.c.model == model).limit(1)
+        with self._database.reading() as connection:
+            return connection.execute(asked).first() is not None
+
+    def models(self, limit: int = 100) -> list[str]:
+        """Names that somebody asked for, the first ones."""
+        found: list[str] = []
+        with self._database.reading() as connection:
+            # One look-up for each name: to read all rows for their few names would be slow.
+            while len(found) < limit:
+                beyond = table.c.model > (found[-1] if found else "")
+                name = connection.execute(sa.select(sa.func.min(table.c.model)).where(beyond))
+                if (first := name.scalar()) is None:
+                    break
+                found.append(first)
+        return found
+
     def forget(self, now: float) -> int:
-        """Drop the steps that have been kept long enough; how many."""
-        dropped = 0
+        """Drop some of the steps, machines' too, that have been kept long enough; how many.
+
+        At most a few thousand: nobody waits long for the database. 0 when there are no more.
+        """
         for step, kept_s in KEPT_S.items():
-            if kept_s is None:
-                continue
-            with self._database.transaction() as connection:
-                old = sa.delete(table).where(
-                    table.c.step == int(step), table.c.at < step.begin(now - kept_s)
-                )
-                dropped += connection.execute(old).rowcount
-        return dropped
+            for kept in (table, machines):
+                if kept_s is None:
+                    continue
+                dropped = self._drop(kept, int(step), step.begin(now - kept_s))
+                if dropped:
+                    return dropped
+        return 0
+
+    def _drop(self, kept: sa.Table, step: int, before: int) -> int:
+        old = (kept.c.step == step, kept.c.at < before)
+        with self._database.reading() as connection:
+            some = sa.select(kept.c.at).where(*old).order_by(kept.c.at)
+            first = connection.execute(some.limit(1)).scalar()
+            last = connection.execute(some.offset(_DROPPED_AT_ONCE).limit(1)).scalar()
+        if first is None:
+            return 0
+        upto = before if last is None else last + 1
+        with self._database.transaction() as connection:
+            return connection.execute(sa.delete(kept).where(*old, kept.c.at < upto)).rowcount
+
+
+def _within(span: Span, model: str | None) -> sa.Select[Any]:
+    columns = ("at", *Series._fields, *Sums.COUNTS, *Sums.SKETCHES)
+    asked = sa.select(*(table.c[name] for name in columns)).where(
+        table.c.step == int(span.step), table.c.at >= span.since, table.c.at < span.until
+    )
+    return asked if model is None else asked.where(table.c.model == model)
+
+
+def _count(sums: Sums, values: Sequence[Any]) -> None:
+    """Count what a row's columns hold."""
+    for name, value in zip(Sums.COUNTS, values, strict=False):
+        setattr(sums, name, getattr(sums, name) + value)
+    for name, encoded in zip(Sums.SKETCHES, values[len(Sums.COUNTS) :], strict=True):
+        getattr(sums, name).feed(bytes(encoded))
 
 
 def add_rollups(connection: sa.Connection, records: Iterable[RequestRecord]) -> None:
-    """Add to the sums, within the caller's transaction."""
+    """Add to the sums, within the caller's transaction; the records are `plausible`."""
     minutes, hours = summed_up(records)
+    places: dict[_Place, Sums] = {}
     for step in Step:
         rows = minutes if step is Step.MINUTE else coarser(minutes, step)
         for (at, series), sums in rows.items():
-            _add(connection, step, at, series, sums)
-    for place, tenant_sums in hours.items():
-        _add_tenant(connection, place, tenant_sums)
+            places[int(step), at, *series] = sums
+    _join_sketches(connection, places)
+    add_to(
+        connection,
+        table,
+        [dict(zip(_KEYS, place, strict=True)) | _columns(sums) for place, sums in places.items()],
+        sums=Sums.COUNTS,
+        replaced=Sums.SKETCHES,
+    )
+    add_to(
+        connection,
+        tenant_hours,
+        [
+            place._asdict() | {name: getattr(sums, name) for name in TenantSums.COUNTS}
+            for place, sums in hours.items()
+        ],
+        sums=TenantSums.COUNTS,
+    )
 
 
-def _add(connection: sa.Connection, step: Step, at: int, series: Series, sums: Sums) -> None:
-    place = {"step": int(step), "at": at, **series._asdict()}
-    # As the column stores it, so that the row is found again.
-    mine = [table.c[name] == value for name, value in place.items()]
-    known = connection.execute(sa.select(table).where(*mine)).mappings().first()
-    if known is None:
-        connection.execute(sa.insert(table).values(**place, **_columns(sums)))
-        return
-    total = _sums(known)
-    total.merge(sums)
-    connection.execute(sa.update(table).where(*mine).values(**_columns(total)))
-
-
-def _add_tenant(connection: sa.Connection, place: TenantHour, sums: TenantSums) -> None:
-    mine = [tenant_hours.c[name] == value for name, value in place._asdict().items()]
-    more = {name: tenant_hours.c[name] + getattr(sums, name) for name in TenantSums.COUNTS}
-    if connection.execute(sa.update(tenant_hours).where(*mine).values(**more)).rowcount == 0:
-        values = {name: getattr(sums, name) for name in TenantSums.COUNTS}
-        connection.execute(sa.insert(tenant_hours).values(**place._asdict(), **values))
+def _join_sketches(connection: sa.Connection, places: dict[_Place, Sums]) -> None:
+    """Count in each what its row has counted already."""
+    key = sa.tuple_(*(table.c[name] for name in _KEYS))
+    columns = [table.c[name] for name in (*_KEYS, *Sums.SKETCHES)]
+    wanted = list(places)
+    for start in range(0, len(wanted), _LOOKED_UP_AT_ONCE):
+        some = wanted[start : start + _LOOKED_UP_AT_ONCE]
+        for row in connection.execute(sa.select(*columns).where(key.in_(some))):
+            sums = places[tuple(row[: len(_KEYS)])]
+            for name, encoded in zip(Sums.SKETCHES, row[len(_KEYS) :], strict=True):
+                getattr(sums, name).feed(bytes(encoded))
 
 
 def _columns(sums: Sums) -> dict[str, int | bytes]:

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 from modelyard.core.usage import Usage
 from modelyard.state.database import Database
 from modelyard.state.tables import usage as table
+from modelyard.state.upserts import add_to
 
 _SUMS = ("requests", "unsuccessful", "cached", "prompt_tokens", "completion_tokens", "cost_nanos")
 _KEYS = ("day", "tenant", "key_id", "model")
@@ -31,10 +32,10 @@ class UsageTable:
 
 def add_usage(connection: sa.Connection, rows: Sequence[Usage]) -> None:
     """Add to the sums, within the caller's transaction."""
-    for row in rows:
-        mine = [table.c[key] == getattr(row, key) for key in _KEYS]
-        sums = {name: table.c[name] + getattr(row, name) for name in _SUMS}
-        done = connection.execute(sa.update(table).where(*mine).values(**sums))
-        if done.rowcount == 0:
-            values = {name: getattr(row, name) for name in (*_KEYS, *_SUMS)}
-            connection.execute(sa.insert(table).values(**values))
+    columns = (*_KEYS, *_SUMS)
+    add_to(
+        connection,
+        table,
+        [{name: getattr(row, name) for name in columns} for row in rows],
+        sums=_SUMS,
+    )
