@@ -37,3 +37,28 @@ def test_it_learns_how_fast_a_model_answers() -> None:
     for _ in range(300):
         estimate.learn_speed(100, 2.0)
     assert 480 <= estimate.completion_tokens(10.0) <= 520
+
+
+@given(st.floats(0.001, 1.0))
+def test_it_learns_how_long_requests_have_a_replica(seconds_per_token: float) -> None:
+    estimate = Estimate()
+    for _ in range(300):
+        estimate.learn_time(0, 100, 100 * seconds_per_token)
+    expected = 200 * seconds_per_token
+    assert expected * 0.95 <= estimate.replica_s(0, 200) <= expected * 1.1
+    assert estimate.replica_s(80, 200) > estimate.replica_s(0, 200)
+
+
+def test_it_leans_to_the_high_side_while_times_differ() -> None:
+    estimate = Estimate()
+    for number in range(300):
+        estimate.learn_time(0, 100, 1.0 if number % 2 else 3.0)
+    assert estimate.replica_s(0, 100) > 2.0
+
+
+@given(st.lists(st.tuples(st.integers(-5, 10**9), st.floats(-5, 1e9)), max_size=50))
+def test_no_time_makes_it_absurd(said: list[tuple[int, float]]) -> None:
+    estimate = Estimate()
+    for tokens, seconds in said:
+        estimate.learn_time(tokens, tokens, seconds)
+    assert 0 <= estimate.replica_s(8, 1) <= 2 * 180

@@ -108,9 +108,9 @@ def test_a_log_told_from_its_start_may_have_holes_and_forgets_what_was_there() -
 
 def test_a_limit_that_can_not_be_held_changes_nothing() -> None:
     ring = ring_of(put(1, "a", "one"))
-    costly = put(3, "b", "two", limits=(Limit(kind="cost_per_day", amount=1.0),))
-    with pytest.raises(ValueError, match="prices"):
-        ring.apply([KeyRevoked(seq=2, at=0.0, key_id="a"), costly])
+    broken = put(3, "b", "two", limits=(Limit(kind="cost_per_day", amount=-1.0),))
+    with pytest.raises(ValueError, match="money over 0"):
+        ring.apply([KeyRevoked(seq=2, at=0.0, key_id="a"), broken])
     assert ring.find(b"one", 0.0) is not None
 
 

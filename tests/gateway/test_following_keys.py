@@ -86,7 +86,7 @@ async def test_a_limit_that_can_not_be_held_changes_nothing_and_is_said_once(
     rig, serving = await start(start_rig, controller, engines)
     controller.tell(put(1, "a", "sk-a"))
     await eventually(lambda: ask(rig, "sk-wrong"), lambda status: status == 401)
-    controller.tell(put(2, "b", "sk-b", limits=(Limit(kind="cost_per_day", amount=1.0),)))
+    controller.tell(put(2, "b", "sk-b", limits=(Limit(kind="tokens_per_day", amount=0.5),)))
     await eventually(lambda: caplog.text, lambda said: "can't be enforced" in said)
     assert await ask(rig, "sk-a") == 200
     assert await ask(rig, "sk-b") == 401

@@ -3,6 +3,7 @@
 import itertools
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -10,14 +11,16 @@ from hypothesis import strategies as st
 
 from modelyard.core.errors import LimitExceeded
 from modelyard.core.keys import LimitKind
-from modelyard.core.limits import Bound
+from modelyard.core.limits import Bound, Use
 from modelyard.gateway.counters import Counters
 from modelyard.gateway.limits import LimitBook, Reservation
 
 KINDS: list[LimitKind] = [
     "requests_per_min", "tokens_per_min", "concurrent_requests", "tokens_per_day",
-    "tokens_per_month",
+    "tokens_per_month", "cost_per_day", "cost_per_month",
 ]  # fmt: skip
+
+COUNTED = {"requests_per_min", "concurrent_requests"}
 
 
 class Clock:
@@ -48,9 +51,9 @@ steps = st.lists(
 )
 
 
-def _asked(book: LimitBook, bound: Bound, tokens: int) -> Reservation | LimitExceeded:
+def _asked(book: LimitBook, bound: Bound, use: Use) -> Reservation | LimitExceeded:
     try:
-        return book.reserve([bound], tokens)
+        return book.reserve([bound], use.tokens, use.nanos)
     except LimitExceeded as refused:
         return refused
 
@@ -62,29 +65,30 @@ def test_what_is_let_in_never_exceeds_a_limit(
 ) -> None:
     clock = Clock()
     book = LimitBook(counters, clock)
-    bound = Bound(kind, "key", next(names), 100 if "tokens" in kind else 5)
+    bound = Bound(kind, "key", next(names), 100 if kind not in COUNTED else 5)
     held: list[tuple[Reservation, int]] = []
-    for word, number, tokens in steps:
+    for word, number, amount in steps:
         if word == "wait":
             clock.now += number / 4
         elif word == "ask":
             before = book.used(bound)
-            made = _asked(book, bound, tokens)
+            use = Use(amount, amount)
+            made = _asked(book, bound, use)
             if isinstance(made, Reservation):
-                held.append((made, tokens))
+                held.append((made, amount))
                 continue
-            assert before + bound.need(tokens) > bound.amount
+            assert before + bound.need(use) > bound.amount
             assert made.limit == f"{kind}:key"
-            assert (made.retry_after_s is None) is (bound.need(tokens) > bound.amount)
+            assert (made.retry_after_s is None) is (bound.need(use) > bound.amount)
             assert book.used(bound) == before  # a refusal holds nothing
         elif held:
             reservation, most = held.pop(number % len(held))
             if word == "settle":
-                reservation.settle(min(tokens, most))
+                reservation.settle(min(amount, most), min(amount, most))
             else:
                 reservation.cancel()
             after = book.used(bound)
-            reservation.settle(0)
+            reservation.settle(0, 0)
             reservation.cancel()
             assert book.used(bound) == after  # once, whoever says it again
         assert 0 <= book.used(bound) <= bound.amount
@@ -118,3 +122,34 @@ def test_whoever_waits_as_long_as_told_is_let_in(counters: Counters) -> None:
     clock.now += math.ceil(refused.value.retry_after_s)
     book.reserve([bound], 50)
     assert book.used(bound) == 80
+
+
+def test_money_is_counted_beside_tokens_and_kept_where_nobody_knows(counters: Counters) -> None:
+    book = LimitBook(counters, Clock())
+    money = Bound("cost_per_day", "key", next(names), 1_000)
+    tokens = Bound("tokens_per_day", "key", next(names), 1_000)
+    known, unknown = book.reserve([money, tokens], 10, 400), book.reserve([money, tokens], 10, 400)
+
+    with pytest.raises(LimitExceeded, match=r"may spend 0\.000001 per day") as refused:
+        book.reserve([money, tokens], 10, 400)
+    known.settle(4, 150)
+    unknown.settle(4)
+
+    assert refused.value.limit == "cost_per_day:key"
+    assert refused.value.retry_after_s == 86_400 - Clock().now % 86_400
+    assert (book.used(money), book.used(tokens)) == (150 + 400, 8)
+    book.reserve([money, tokens], 10, 400).settle(10, 700)  # it cost more than was reckoned
+    assert book.used(money) == 1_250
+    with pytest.raises(LimitExceeded):
+        book.reserve([money], 0, 1)
+
+
+def test_what_was_spent_outlives_the_process(tmp_path: Path) -> None:
+    bound = Bound("cost_per_month", "tenant", "blue", 10**18)
+    for spent in (0, 3_000_000_000_000):
+        opened = Counters(tmp_path / "counters")
+        opened.open(today=19_675)
+        book = LimitBook(opened, Clock())
+        assert book.used(bound) == spent
+        book.reserve([bound], 0, 5_000_000_000_000).settle(0, 3_000_000_000_000)
+        opened.close()

@@ -47,6 +47,8 @@ class ReplicaRoute(msgspec.Struct, frozen=True, kw_only=True):
     """The `model` to write into the forwarded body; None: the public name goes unchanged."""
     credential: str | None = None
     """Name of the secret that authenticates to it (never the secret itself)."""
+    price: Price | None = None
+    """What it costs, where that is not what its slot's cost."""
 
 
 class SlotRoute(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,6 +210,17 @@ class RouteSnapshot(msgspec.Struct, frozen=True, kw_only=True):
     models: tuple[ModelRoute, ...] = ()
     default_model: str | None = None
     """Serves the simple API's `model_name` left out or `default`."""
+
+
+def prices_of(slot: SlotRoute) -> tuple[Price | None, ...]:
+    """What a request of the slot may have to pay by; None: nobody said."""
+    found = tuple(replica.price or slot.price for replica in slot.replicas)
+    return found or (slot.price,)
+
+
+def is_priced(slot: SlotRoute) -> bool:
+    """Whether the cost of its requests is known, whichever replica they get."""
+    return None not in prices_of(slot)
 
 
 def empty_snapshot(epoch: str) -> RouteSnapshot:

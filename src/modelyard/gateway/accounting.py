@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 import msgspec
 
-from modelyard.core.cost import cost_of
+from modelyard.core.cost import cost_of_tokens, nanos
 from modelyard.core.records import Outcome, RequestRecord
+from modelyard.core.routes import is_priced
 from modelyard.gateway.calls import Call
 from modelyard.gateway.estimates import Estimates
 from modelyard.gateway.explanations import Explanations
@@ -69,7 +70,7 @@ class Accounting:
         self._books.put(record)
         self._explanations.keep(record, call.trail)
         self._meters.open = len(self.open)
-        self._meters.ended(record)
+        self._meters.ended(record, call.slot.model if call.slot is not None else None)
         for told in self.listeners:
             told(record, call)
 
@@ -190,6 +191,9 @@ class Accounting:
         estimate = self._estimates.of(call.model)
         estimate.learn_prompt(call.view.prompt_bytes, usage.prompt_tokens or 0)
         if record.outcome == "completed" and call.attempts:
+            estimate.learn_time(
+                usage.prompt_tokens or 0, usage.completion_tokens or 0, call.replica_s
+            )
             answers = call.view.answers
             estimate.learn_speed(
                 (usage.completion_tokens or 0) // answers, call.attempts[-1].duration_s
@@ -204,19 +208,24 @@ def _settle(call: Call, record: RequestRecord) -> None:
     if not call.attempts and not call.shares:
         reservation.cancel()
         return
-    used = 0 if call.shares else (record.prompt_tokens or 0) + (record.completion_tokens or 0)
-    reservation.settle(used)
+    if call.shares:
+        reservation.settle(0, 0)
+        return
+    used = (record.prompt_tokens or 0) + (record.completion_tokens or 0)
+    reservation.settle(used, None if record.cost is None else nanos(record.cost))
 
 
 def _cost(call: Call, tokens: tuple[int | None, int | None, bool]) -> float | None:
     """What the request cost; None where no price is known, 0 where another request paid for it."""
-    price = call.slot.price if call.slot is not None else None
-    if price is None:
-        return None
     if call.shares or not call.attempts:
-        return 0.0
+        known = call.slot is not None and is_priced(call.slot)
+        return 0.0 if known else None
+    if call.replica_cost is None or call.price is None:
+        return None
     cached = call.usage.cached_tokens if call.usage is not None else None
-    return cost_of(price, call.replica_s, tokens[0] or 0, tokens[1] or 0, cached or 0)
+    return call.replica_cost + cost_of_tokens(
+        call.price, tokens[0] or 0, tokens[1] or 0, cached or 0
+    )
 
 
 def _caller(call: Call) -> str | None:

@@ -109,8 +109,8 @@ class Admin:
                 "scope": bound.scope,
                 "subject": bound.subject,
                 "model": bound.model,
-                "amount": bound.amount,
-                "used": self._book.used(bound),
+                "amount": bound.in_units(bound.amount),
+                "used": bound.in_units(self._book.used(bound)),
             }
             for bound in found.values()
         ]

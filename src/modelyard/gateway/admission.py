@@ -1,9 +1,11 @@
 """Whether a request is let in: who asks, for what, within which limits; no replica is asked."""
 
+from collections.abc import Iterable
 from typing import Protocol, TypeVar
 
 import msgspec
 
+from modelyard.core.cost import HOUR_S, Price, cost_of_tokens, nanos
 from modelyard.core.errors import (
     Forbidden,
     InvalidRequest,
@@ -13,9 +15,9 @@ from modelyard.core.errors import (
     Unavailable,
 )
 from modelyard.core.keys import KeyPut
-from modelyard.core.limits import OF_TOKENS
+from modelyard.core.limits import OF_MONEY, OF_TOKENS, Bound
 from modelyard.core.pinning import SLOT_HEADER
-from modelyard.core.routes import ModelRoute, Operation, Slot
+from modelyard.core.routes import ModelRoute, Operation, Slot, prices_of
 from modelyard.gateway.calls import PATHS, Call, trace_parent
 from modelyard.gateway.estimates import Estimates
 from modelyard.gateway.keys import KeyTable
@@ -169,6 +171,8 @@ class Admission:
         route = self._routes.model(name)
         if route is None or not _may_ask(call.key, name):
             return False
+        if _count_money(self._keys.ring.bounds(call.key, name)) and not _prices(route):
+            return False
         if call.reservation is not None:
             call.reservation.cancel()
             call.reservation = None
@@ -183,9 +187,10 @@ class Admission:
             raise ValueError("the call was not admitted")
         bounds = () if call.pinned else self._keys.ring.bounds(call.key, route.name)
         call.limits = tuple(dict.fromkeys(bound.shown for bound in bounds))
-        counts_tokens = any(bound.kind in OF_TOKENS for bound in bounds)
+        counts_money = _count_money(bounds)
+        counts = counts_money or any(bound.kind in OF_TOKENS for bound in bounds)
         cap = route.policy.max_completion_tokens
-        if counts_tokens and cap is None and view.wanted_tokens is None:
+        if counts and cap is None and view.wanted_tokens is None:
             cap = DEFAULT_ANSWER_TOKENS
         wanted = view.wanted_tokens
         if cap is not None and call.operation in BOUNDED and (wanted is None or wanted > cap):
@@ -195,12 +200,30 @@ class Admission:
             return
         answer = max(1, wanted or 1) * view.answers if call.operation in BOUNDED else 0
         prompt = self._estimates.of(route.name).prompt_tokens(view.prompt_bytes)
+        cost = self._expected_nanos(route, prompt, answer) if counts_money else 0
         try:
-            call.reservation = self._book.reserve(bounds, prompt + answer if counts_tokens else 0)
+            call.reservation = self._book.reserve(bounds, prompt + answer if counts else 0, cost)
         except LimitExceeded as error:
             call.trail.append(("limit", (error.limit, error.message)))
             raise
         call.trail.append(("reserved", (call.limits, prompt, answer)))
+
+    def _expected_nanos(self, route: ModelRoute, prompt: int, answer: int) -> int:
+        """What so many tokens will cost where they cost most; Forbidden when nobody knows."""
+        prices = _prices(route)
+        if not prices:
+            raise Forbidden(
+                f"there is a limit of money, and the model {route.name!r} has no price: what it "
+                "costs could not be counted",
+                next_step="ask a model that has one, or give this one a price",
+                param="model",
+            )
+        seconds = self._estimates.of(route.name).replica_s(prompt, answer)
+        seconds = min(seconds, route.policy.timeouts.total_s)
+        return max(
+            nanos(price.replica_hour * seconds / HOUR_S + cost_of_tokens(price, prompt, answer))
+            for price in prices
+        )
 
     def _greet(self, call: Call, request: Request) -> None:
         """Who it is, and what else its head says."""
@@ -254,6 +277,18 @@ def _pinned(named: bytes) -> Slot | None:
             return "green"
         case _:
             raise InvalidRequest(f"there is no slot {named[:20]!r}", next_step="blue or green")
+
+
+def _count_money(bounds: Iterable[Bound]) -> bool:
+    return any(bound.kind in OF_MONEY for bound in bounds)
+
+
+def _prices(route: ModelRoute) -> list[Price]:
+    """What a request of the model may have to pay by; empty when some of it has no price."""
+    asked = [slot for slot in route.slots if slot.weight > 0] or route.slots
+    found = [price for slot in asked for price in prices_of(slot)]
+    known = [price for price in found if price is not None]
+    return known if len(known) == len(found) else []
 
 
 def _may_ask(key: KeyPut | None, model: str) -> bool:

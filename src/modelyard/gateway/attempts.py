@@ -124,6 +124,7 @@ class Attempts:
         outcome: AttemptOutcome = "cancelled"
         exchange: Exchange | None = None
         excused = False
+        price = replica.price  # another one is for the requests after it
         replica.circuit.begin(begun)
         try:
             with replica:
@@ -134,7 +135,7 @@ class Attempts:
                 finally:
                     if exchange is not None:
                         exchange.abandon()
-                    call.replica_s += replica.share_s() - share_s
+                    call.spend(price, replica.share_s() - share_s)
             outcome = "completed" if answer is None or answer.status < 400 else "refused"
             return answer
         except UpstreamError as error:

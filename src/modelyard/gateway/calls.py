@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import msgspec
 
+from modelyard.core.cost import HOUR_S, Price
 from modelyard.core.keys import KeyPut, Priority
 from modelyard.core.records import Attempt, AttemptOutcome, CacheResult
 from modelyard.core.routes import ModelRoute, Operation, Slot, SlotRoute
@@ -64,10 +65,12 @@ class Call:
         "opted_in",
         "overflow",
         "pinned",
+        "price",
         "queue_s",
         "received",
         "received_at",
         "replica",
+        "replica_cost",
         "replica_s",
         "request_bytes",
         "request_id",
@@ -125,6 +128,10 @@ class Call:
         self.queue_s = 0.0
         self.replica_s = 0.0
         """Seconds of replicas that it had for itself, by `LiveReplica.share_s`."""
+        self.replica_cost: float | None = 0.0
+        """What they cost; None when one of them has no price."""
+        self.price: Price | None = None
+        """Of the replica that was asked last, as it was then."""
         self.slot: SlotRoute | None = None
         self.replica: LiveReplica | None = None
         self.attempts: list[Attempt] = []
@@ -186,9 +193,19 @@ class Call:
 
     def adopt(self, other: "Call") -> None:
         """Take over what a branch gathered: this call answers for it."""
-        for name in ("slot", "replica", "usage", "finish_reason", "events", "queue_s", "replica_s"):
+        for name in ("slot", "replica", "usage", "finish_reason", "events", "queue_s", "replica_s",
+                     "replica_cost", "price"):  # fmt: skip
             setattr(self, name, getattr(other, name))
         self.attempts = list(other.attempts)
+
+    def spend(self, price: Price | None, seconds: float) -> None:
+        """Note that it had a replica of this price for itself for so long."""
+        self.replica_s += seconds
+        self.price = price
+        if price is None or self.replica_cost is None:
+            self.replica_cost = None
+        else:
+            self.replica_cost += price.replica_hour * seconds / HOUR_S
 
     def begin_attempt(self) -> None:
         """Forget what an earlier attempt answered: none of it has reached the client."""

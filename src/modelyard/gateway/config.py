@@ -10,6 +10,7 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
+from modelyard.core.cost import Price
 from modelyard.core.keys import LimitKind, Priority
 from modelyard.core.overflow import Overflow
 from modelyard.core.routes import (
@@ -63,6 +64,10 @@ class CacheSettings(CacheBounds, frozen=True, kw_only=True, forbid_unknown_field
     pass
 
 
+class PriceSettings(Price, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
 class UpstreamSettings(_Strict, frozen=True):
     """One place that a model is served at: any OpenAI-compatible server."""
 
@@ -74,6 +79,8 @@ class UpstreamSettings(_Strict, frozen=True):
     max_concurrency: Count | None = None
     api_key_env: str | None = None
     api_key_file: str | None = None
+    price: PriceSettings | None = None
+    """What it costs, where that is not what the others of the model cost."""
 
 
 class ModelSettings(_Strict, frozen=True):
@@ -104,6 +111,8 @@ class ModelSettings(_Strict, frozen=True):
     max_completion_tokens: Count | None = None
     max_body_bytes: Count = 8 * 1024 * 1024
     limits: Limits = {}
+    price: PriceSettings | None = None
+    """What its answers cost; unknown when nobody says."""
 
 
 class TenantSettings(_Strict, frozen=True):
@@ -152,6 +161,8 @@ class GatewayFile(_Strict, frozen=True):
 
     models: Annotated[tuple[ModelSettings, ...], Meta(min_length=1)]
     listen: str = "127.0.0.1:8000"
+    currency: Annotated[str, Meta(pattern="^[A-Z]{3}$")] = "EUR"
+    """Of all prices and limits of money, as ISO 4217 calls it."""
     tls: TlsSettings | None = None
     upstream_ca_file: str | None = None
     tenants: tuple[TenantSettings, ...] = ()

@@ -11,12 +11,19 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from modelyard.core.cost import Price
 from modelyard.core.errors import InvalidConfig
 from modelyard.core.keyring import secret_hash
 from modelyard.core.keys import KeyLogEntry, KeyPut, Limit, ModelLimitsPut, TenantPut
-from modelyard.core.limits import unenforceable
+from modelyard.core.limits import unenforceable, unpriced
 from modelyard.core.routes import REMOTE, ModelRoute, Policy, ReplicaRoute, RouteSnapshot, SlotRoute
-from modelyard.gateway.config import GatewayFile, Limits, ModelSettings, UpstreamSettings
+from modelyard.gateway.config import (
+    GatewayFile,
+    Limits,
+    ModelSettings,
+    PriceSettings,
+    UpstreamSettings,
+)
 from modelyard.gateway.upstream import check_url
 
 _HASH = re.compile(r"[0-9a-f]{64}")
@@ -99,6 +106,7 @@ def configured(
             is not None
         }
         keys = _keys(settings, secrets, now)
+        _count_what_has_a_price(settings, keys)
         snapshot = RouteSnapshot(
             epoch="file",
             version=version,
@@ -183,6 +191,31 @@ def _known(where: str, names: Iterable[str], known: Iterable[str]) -> None:
             )
 
 
+def _count_what_has_a_price(settings: GatewayFile, entries: Iterable[KeyLogEntry]) -> None:
+    """Limits of money over what has no price can't be held (promise G14)."""
+    priced = {
+        model.name: model.price is not None
+        or all(upstream.price is not None for upstream in model.upstreams)
+        for model in settings.models
+    }
+    for entry in entries:
+        if isinstance(entry, KeyPut):
+            asked = priced if entry.models is None else {m: priced[m] for m in entry.models}
+            where, limits = f"keys {entry.key_id!r}", entry.limits
+        elif isinstance(entry, TenantPut):
+            asked, where, limits = priced, f"tenants {entry.tenant!r}", entry.limits
+        elif isinstance(entry, ModelLimitsPut):
+            asked = {entry.model: priced[entry.model]}
+            where, limits = f"models {entry.model!r} limits", entry.limits
+        else:
+            continue
+        reason = unpriced(limits, asked)
+        if reason is not None:
+            raise InvalidConfig(
+                f"{where}: {reason}", next_step="give the model a `price`, or remove that limit"
+            )
+
+
 def _limits(where: str, limits: Limits, by_model: Mapping[str, Limits] = {}) -> tuple[Limit, ...]:
     found = [Limit(kind=kind, amount=amount) for kind, amount in limits.items()]
     found += [
@@ -248,6 +281,7 @@ def _route(model: ModelSettings, now: float) -> ModelRoute:
         chat_template=model.chat_template,
         ask_as_stream=model.cancels_streams_only,
         tokenizer=model.tokenizer,
+        price=_price(model.price),
         replicas=tuple(
             ReplicaRoute(
                 id=replica_id,
@@ -256,6 +290,7 @@ def _route(model: ModelSettings, now: float) -> ModelRoute:
                 max_concurrency=upstream.max_concurrency,
                 upstream_model=upstream.model,
                 credential=_credential(upstream) if _has_key(upstream) else None,
+                price=_price(upstream.price),
             )
             for replica_id, upstream in zip(_replica_ids(model), model.upstreams, strict=True)
         ),
@@ -266,6 +301,10 @@ def _route(model: ModelSettings, now: float) -> ModelRoute:
     return ModelRoute(
         name=model.name, deployment=model.name, created_at=int(now), slots=(slot,), policy=policy
     )
+
+
+def _price(settings: PriceSettings | None) -> Price | None:
+    return None if settings is None else msgspec.convert(msgspec.to_builtins(settings), Price)
 
 
 def _identity(model: ModelSettings) -> str:

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 
 from modelyard.core.errors import LimitExceeded
-from modelyard.core.limits import PERIODS, Bound, Refusal, first_refusal, told
+from modelyard.core.limits import PERIODS, Bound, Refusal, Use, first_refusal, told
 from modelyard.core.windows import Calendar, Minute
 from modelyard.gateway.counters import Counters
 
@@ -27,24 +27,28 @@ class SteadyClock:
 class Reservation:
     """What one request holds of its bounds. `settle` counts once, whoever calls it again."""
 
-    __slots__ = ("_book", "_held", "_tokens")
+    __slots__ = ("_book", "_held", "_use")
 
-    def __init__(self, book: "LimitBook", held: Sequence[tuple[Bound, int]], tokens: int) -> None:
+    def __init__(self, book: "LimitBook", held: Sequence[tuple[Bound, int]], use: Use) -> None:
         self._book = book
         self._held = held
-        self._tokens = tokens
+        self._use = use
 
-    def settle(self, tokens: int) -> None:
-        """The request is over and used so many tokens: what was reserved beyond is given back."""
+    def settle(self, tokens: int, nanos: int | None = None) -> None:
+        """The request is over and used so much: what was reserved beyond is given back.
+
+        `nanos`: its cost in billionths; None when nobody knows: then what was reserved stands.
+        """
+        used = Use(tokens, self._use.nanos if nanos is None else nanos)
         held, self._held = self._held, ()
         for bound, stamp in held:
-            self._book.settle(bound, stamp, bound.need(tokens) - bound.need(self._tokens))
+            self._book.settle(bound, stamp, bound.need(used) - bound.need(self._use))
 
     def cancel(self) -> None:
         """The request was not sent to any replica: it used nothing, not even a request."""
         held, self._held = self._held, ()
         for bound, stamp in held:
-            self._book.settle(bound, stamp, -bound.need(self._tokens))
+            self._book.settle(bound, stamp, -bound.need(self._use))
 
 
 class LimitBook:
@@ -57,19 +61,21 @@ class LimitBook:
         self._windows: dict[str, Minute | Calendar] = {}
         self._day = 0
 
-    def reserve(self, bounds: Sequence[Bound], tokens: int) -> Reservation:
-        """Hold so many tokens, one request and one place of each bound, or nothing of any.
+    def reserve(self, bounds: Sequence[Bound], tokens: int, nanos: int = 0) -> Reservation:
+        """Hold so many tokens and so much money (billionths), one request and one place of each
+        bound, or nothing of any.
 
         Raises LimitExceeded, which names the first bound that would be broken; StorageError.
         """
         now = int(self._clock())
+        use = Use(tokens, nanos)
         used = [self._used(bound, now) for bound in bounds]
-        broken = first_refusal(bounds, used, tokens)
+        broken = first_refusal(bounds, used, use)
         if broken is not None:
             index, surplus = broken
-            raise self._refused(bounds[index], used[index], tokens, surplus, now)
-        held = [(bound, self._hold(bound, tokens, now)) for bound in bounds]
-        return Reservation(self, held, tokens)
+            raise self._refused(bounds[index], used[index], use, surplus, now)
+        held = [(bound, self._hold(bound, use, now)) for bound in bounds]
+        return Reservation(self, held, use)
 
     def settle(self, bound: Bound, stamp: int, change: int) -> None:
         """Correct what was held under `stamp`."""
@@ -89,11 +95,11 @@ class LimitBook:
             return self._running[bound.id]
         return self._window(bound, now).used(now)
 
-    def _hold(self, bound: Bound, tokens: int, now: int) -> int:
+    def _hold(self, bound: Bound, use: Use, now: int) -> int:
         if bound.kind == "concurrent_requests":
             self._running[bound.id] += 1
             return 0
-        return self._window(bound, now).add(now, bound.need(tokens))
+        return self._window(bound, now).add(now, bound.need(use))
 
     def _window(self, bound: Bound, now: int) -> Minute | Calendar:
         day = now // _DAY_S
@@ -109,10 +115,8 @@ class LimitBook:
             self._windows[bound.id] = window
         return window
 
-    def _refused(
-        self, bound: Bound, used: int, tokens: int, surplus: int, now: int
-    ) -> LimitExceeded:
-        need = bound.need(tokens)
+    def _refused(self, bound: Bound, used: int, use: Use, surplus: int, now: int) -> LimitExceeded:
+        need = bound.need(use)
         wait_s: int | None = None
         if need <= bound.amount:
             wait_s = 1

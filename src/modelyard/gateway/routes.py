@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import NamedTuple
 
+from modelyard.core.cost import Price, SharedTime
 from modelyard.core.errors import InvalidConfig
 from modelyard.core.health import Circuit
 from modelyard.core.routes import REMOTE, ModelRoute, ReplicaRoute, RouteSnapshot, SlotRoute
@@ -20,8 +21,8 @@ class LiveReplica:
     """A replica and the requests this process has with it. `in_flight` returns to zero (G3)."""
 
     __slots__ = (
-        "_shared_at", "_shared_s", "circuit", "dispatched", "in_flight", "model", "on_free", "pool",
-        "route", "slot",
+        "_shared", "circuit", "dispatched", "in_flight", "model", "on_free", "pool", "route",
+        "slot",
     )  # fmt: skip
 
     def __init__(self, model: str, slot: SlotRoute, route: ReplicaRoute, pool: Pool) -> None:
@@ -34,21 +35,16 @@ class LiveReplica:
         self.dispatched = 0
         self.on_free: Callable[[str], None] = _nobody
         """Told the model when it has room for one more."""
-        self._shared_s = 0.0
-        self._shared_at = 0.0
+        self._shared = SharedTime()
 
     def share_s(self) -> float:
-        """Seconds of this replica that each of its requests has had, since it is known here.
+        """Seconds of this replica that each of its requests has had, since it is known here."""
+        return self._shared.share_s(time.monotonic(), self.in_flight)
 
-        While n requests are in flight it grows by 1/n each second: what one had is the growth
-        between its start and its end, and what all had sums to the time in which there was any
-        (the clock of processor sharing).
-        """
-        now = time.monotonic()
-        if self.in_flight:
-            self._shared_s += (now - self._shared_at) / self.in_flight
-        self._shared_at = now
-        return self._shared_s
+    @property
+    def price(self) -> Price | None:
+        """What it costs; None: nobody said."""
+        return self.route.price or self.slot.price
 
     def place(self, model: str, slot: SlotRoute, route: ReplicaRoute) -> None:
         """Take over what a newer snapshot says of it."""
