@@ -40,6 +40,8 @@ from modelyard.api.messages import (
     UsageList,
     UsageRow,
 )
+from modelyard.api.messages_scores import DueList, DueView, ScoreReceipt, ScoresWish, ScoreWish
+from modelyard.api.trend_messages import Live, Summary, Trends
 from modelyard.core import errors
 from modelyard.core.deployments import NEXT_STEP_MARK, DeploymentState
 from modelyard.core.errors import LaunchFailed, ModelyardError, NotFound, Unavailable
@@ -210,6 +212,20 @@ class Client:
         """What keys used, by day, of the last `days` days."""
         query: dict[str, Any] = {"days": days} | ({} if tenant is None else {"tenant": tenant})
         return self._ask(UsageList, "GET", "/api/usage", params=query).usage
+
+    def summary(self, model: str, hours: float = 24.0) -> Summary:
+        """A model's last hours summed up; NotFound names the models that somebody asked for."""
+        return self._ask(Summary, "GET", "/api/summary", params={"model": model, "hours": hours})
+
+    def trends(self, model: str, hours: float = 24.0, step: int | None = None) -> Trends:
+        """The same in stretches of `step` seconds; None: as fits the hours."""
+        query: dict[str, Any] = {"model": model, "hours": hours}
+        query |= {} if step is None else {"step": step}
+        return self._ask(Trends, "GET", "/api/trends", params=query)
+
+    def live(self) -> Live:
+        """What goes on at this moment."""
+        return self._ask(Live, "GET", "/api/live")
 
     def explain(self, request_id: str) -> Explained:
         """Why a request went as it did; NotFound when nobody knows of it."""

@@ -17,6 +17,12 @@
         public_keys: []        PEM files; a relative path begins at the folder of config.yaml
     state:
       url: null              postgresql://USER@HOST:5432/DATABASE; null: SQLite in the home
+      records_days: 7        how long the record of each request is kept; sums are kept longer
+      records_rows: 500000   more records than that go earlier, the oldest first
+    cost:                    what running replicas costs; where nothing is said, it is unknown
+      currency: EUR          of all prices and limits of money, as ISO 4217 calls it
+      replica_hour: {process: null, docker: null}      of one replica, by launcher
+      accelerator_hour: {process: null, docker: null}  of each of its accelerators, beside that
 
 An unknown key is an error: a misspelt setting must not be ignored.
 """
@@ -24,7 +30,7 @@ An unknown key is an error: a misspelt setting must not be ignored.
 import difflib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import (
@@ -43,6 +49,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from modelyard.core.cost import PriceList
 from modelyard.core.errors import InvalidConfig
 from modelyard.core.home import Home
 
@@ -130,6 +137,10 @@ class StateSettings(BaseModel):
 
     url: SecretStr | None = None
     """Of a PostgreSQL database, a secret where it holds a password; None: SQLite in the home."""
+    records_days: float = Field(default=7.0, gt=0, le=36_500)
+    """How long the record of each request is kept; what they add up to is kept longer."""
+    records_rows: int = Field(default=500_000, ge=1000)
+    """More of them go earlier, the oldest first."""
 
     @field_validator("url")
     @classmethod
@@ -146,6 +157,36 @@ class StateSettings(BaseModel):
         return None if self.url is None else self.url.get_secret_value()
 
 
+_Money = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+
+
+class LauncherPrices(BaseModel):
+    """A price for each way to start a replica; None: nobody said."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    process: _Money | None = None
+    docker: _Money | None = None
+
+
+class CostSettings(BaseModel):
+    """What running replicas costs."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    currency: str = Field(default="EUR", pattern="^[A-Z]{3}$")
+    replica_hour: LauncherPrices = LauncherPrices()
+    accelerator_hour: LauncherPrices = LauncherPrices()
+
+    def prices(self) -> PriceList:
+        """As the rest of the program has it."""
+        return PriceList(
+            currency=self.currency,
+            replica_hour=self.replica_hour.model_dump(exclude_none=True),
+            accelerator_hour=self.accelerator_hour.model_dump(exclude_none=True),
+        )
+
+
 class Settings(BaseModel):
     """All settings."""
 
@@ -156,6 +197,7 @@ class Settings(BaseModel):
     controller: ControllerSettings = ControllerSettings()
     registry: RegistrySettings = RegistrySettings()
     state: StateSettings = StateSettings()
+    cost: CostSettings = CostSettings()
 
 
 def load_settings(file: Path, flags: Mapping[str, Mapping[str, object]]) -> Settings:

@@ -10,10 +10,13 @@ from modelyard.api import (
     errors,
     events,
     keys,
+    live,
     models,
     requests,
     rollouts,
+    scores,
     status,
+    trends,
 )
 from modelyard.api.parts import ApiParts
 from modelyard.core.errors import Unauthenticated
@@ -23,7 +26,18 @@ def create_app(parts: ApiParts) -> FastAPI:
     """All routes of `api/messages.py`."""
     app = FastAPI(title="Modelyard", openapi_url=None, docs_url=None, redoc_url=None)
     errors.install(app)
-    for noun in (status, deployments, rollouts, models, keys, requests, events):
+    for noun in (
+        status,
+        deployments,
+        rollouts,
+        models,
+        keys,
+        requests,
+        scores,
+        events,
+        trends,
+        live,
+    ):
         app.include_router(noun.router(parts))
     app.add_middleware(_AdminToken, token=parts.token)
     return app

@@ -32,10 +32,12 @@ from modelyard.control.judging import Judge
 from modelyard.control.ledger import Ledger
 from modelyard.control.lifecycle import LifeParts, image_of, resources_of
 from modelyard.control.listening import check_loopback, listen, url_of
+from modelyard.control.metering import Meter
 from modelyard.control.probing import Prober
 from modelyard.control.reconciler import Reconciler, ReconcilerParts
 from modelyard.control.runfiles import RunRecord, own_start, remove_own_record, write_record
 from modelyard.control.runtime import ControllerRuntime
+from modelyard.control.sampling import Forgetting, MachineWatch, RecordsKept
 from modelyard.control.secrets import prepare_home, read_token
 from modelyard.control.smoke import SmokeTester, check_schema
 from modelyard.control.snapshots import Publisher
@@ -50,10 +52,12 @@ from modelyard.launchers.accelerators import count_accelerators
 from modelyard.launchers.docker import DockerLauncher
 from modelyard.launchers.launcher import Launcher
 from modelyard.launchers.process import ProcessLauncher
+from modelyard.observe.gpus import Gpus, load_nvml
+from modelyard.observe.machine import MachineProbe
 from modelyard.registry.keys import read_public_keys
 from modelyard.registry.registry import Registry
 from modelyard.registry.versions import ModelVersion
-from modelyard.settings import RegistrySettings, load_settings
+from modelyard.settings import Settings, load_settings
 from modelyard.state.store import Store, open_store
 
 log = logging.getLogger(__name__)
@@ -81,9 +85,7 @@ def main(argv: list[str] | None = None) -> int:
             contextlib.closing(open_store(home, settings.state.plain_url(), sole=True)) as store,
         ):
             log.info("the state is in %s", store.place)
-            controller = _Controller(
-                home, store, listener, arguments.gateway_url, settings.registry
-            )
+            controller = _Controller(home, store, listener, arguments.gateway_url, settings)
             asyncio.run(controller.run())
     except ModelyardError as error:
         print(f"{error.message}; {error.next_step}", file=sys.stderr)  # noqa: T201
@@ -100,10 +102,12 @@ class _Controller:
         store: Store,
         listener: socket.socket,
         gateway_url: str,
-        settings: RegistrySettings,
+        settings: Settings,
     ) -> None:
         self._home = home
-        self._settings = settings
+        self._settings = settings.registry
+        self._state = settings.state
+        self._prices = settings.cost.prices()
         self._store = store
         self._listener = listener
         self._gateway_url = gateway_url
@@ -125,7 +129,8 @@ class _Controller:
             httpx.AsyncClient(trust_env=False) as http,
             httpx.AsyncClient(trust_env=False, verify=False) as asking,  # noqa: S501 - see there
         ):
-            judge = Judge(SmokeTester(asking, gateway_token), self._store.records, ledger)
+            tester = SmokeTester(asking, gateway_token)
+            judge = Judge(tester, self._store.records, self._store.scores, ledger)
             feed = Feed(
                 FeedParts(
                     token=gateway_token,
@@ -168,6 +173,7 @@ class _Controller:
                     judge=judge,
                     wake=changed,
                     rules=Rules(),
+                    prices=self._prices,
                 )
             )
             app = create_app(
@@ -186,6 +192,7 @@ class _Controller:
                     runtime=ControllerRuntime(
                         gateways, publisher, gateway_token, reconciler, judge, loop
                     ),
+                    hear_scores=judge.hear_scores,
                     wake=lambda: _wake(loop, changed),
                     announce_keys=lambda: _call(loop, publisher.release),
                     clock=time.time,
@@ -195,14 +202,21 @@ class _Controller:
             ledger.tell("controller.started", f"pid {os.getpid()}", self._url, actor="controller")
             watch = CatalogueWatch(registry, lambda *event: _tell_from_thread(loop, ledger, *event))
             watch.start()
-            await self._until_told(app, reconciler, feed, self._background(ledger))
+            await self._until_told(app, reconciler, feed, self._background(ledger, reconciler))
             watch.end()
             ledger.tell("controller.stopped", f"pid {os.getpid()}", actor="controller")
         ledger.close()
 
-    def _background(self, ledger: Ledger) -> Mapping[str, Loop]:
+    def _background(self, ledger: Ledger, reconciler: Reconciler) -> Mapping[str, Loop]:
         """What goes on beside the reconcile loop, by name; none of it may hold that up."""
-        return {}
+        kept = RecordsKept(days=self._state.records_days, rows=self._state.records_rows)
+        probe = MachineProbe(Gpus(load_nvml()))
+        meter = Meter(self._store, ledger, self._prices, reconciler.adopted)
+        return {
+            "metering": meter.run,
+            "looking at the machine": MachineWatch(self._store, probe, socket.gethostname()).run,
+            "forgetting": Forgetting(self._store, kept).run,
+        }
 
     async def _until_told(
         self, app: FastAPI, reconciler: Reconciler, feed: Feed, background: Mapping[str, Loop]
