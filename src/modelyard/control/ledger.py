@@ -37,6 +37,8 @@ class Ledger:
         self._backlog = Backlog()
         """Used in the writer's thread alone."""
         self._replicas: dict[str, Replica] = {}
+        self.listeners: list[Callable[[Replica], None]] = []
+        """Told of every replica that moved to another state; each returns at once."""
 
     def now(self) -> float:
         """Unix seconds."""
@@ -81,7 +83,10 @@ class Ledger:
         if replica is None or replica.state is state or not can_move(replica.state, state):
             return False
         now = self._clock()
-        self._store_later(msgspec.structs.replace(replica, state=state, changed_at=now, **changes))
+        moved = msgspec.structs.replace(replica, state=state, changed_at=now, **changes)
+        self._store_later(moved)
+        for told in self.listeners:
+            told(moved)
         self.tell(f"replica.{state}", replica_id, message=str(changes.get("error", "")))
         self._on_change()
         return True

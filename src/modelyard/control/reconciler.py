@@ -7,15 +7,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import assert_never
 
+from modelyard.control.abilities import Abilities
 from modelyard.control.gateways import Gateways
 from modelyard.control.judging import Judge
 from modelyard.control.ledger import Ledger
 from modelyard.control.lifecycle import Life, LifeParts
 from modelyard.control.snapshots import Publisher
-from modelyard.control.weights import Weights, serving_of
+from modelyard.control.weights import Weights
+from modelyard.core.cost import PriceList
 from modelyard.core.deployments import Deployment, Replica, SlotSpec
 from modelyard.core.errors import ModelyardError
-from modelyard.core.publishing import Serving, default_model, model_routes
+from modelyard.core.publishing import default_model, model_routes
 from modelyard.core.reconcile import (
     Action,
     Advance,
@@ -57,6 +59,7 @@ class ReconcilerParts:
     judge: Judge
     wake: asyncio.Event
     rules: Rules
+    prices: PriceList
 
 
 class Reconciler:
@@ -65,12 +68,14 @@ class Reconciler:
     def __init__(self, parts: ReconcilerParts) -> None:
         self._parts = parts
         self._lives: dict[str, tuple[Life, asyncio.Task[None]]] = {}
-        self._serving: dict[tuple[str, str, int | None], Serving] = {}
+        self._abilities = Abilities(parts.weights, parts.engines, parts.prices)
         self._held: frozenset[tuple[str, SlotSpec]] | None = None
         self._draining: dict[str, int] = {}
         """Requests that a replica had in flight when it began to drain."""
         self._ending: set[str] = set()
         """Replicas whose workers were told to end."""
+        self.adopted = asyncio.Event()
+        """Set when what runs is known: until then, a replica may have ended with its machine."""
         self._listening_since = parts.ledger.now()
         self.waits: dict[tuple[str, Phase], str] = {}
         """What each rollout under way waits for, for people; by rollout id and phase."""
@@ -79,6 +84,7 @@ class Reconciler:
         """Adopt what runs, then reconcile until cancelled; the workers stay as they are."""
         try:
             await self._adopt()
+            self.adopted.set()
             trouble = ""
             while True:
                 self._parts.wake.clear()
@@ -180,7 +186,7 @@ class Reconciler:
         self.waits = waits
 
     def _takes_chat(self, spec: SlotSpec) -> bool:
-        return self._serving_of(spec).chat_template
+        return self._abilities.of(spec).chat_template
 
     async def _hold(self, deployments: tuple[Deployment, ...]) -> None:
         """Tell the registry what is used, before it is. A disk that refuses stops nothing that
@@ -348,34 +354,13 @@ class Reconciler:
         for deployment in deployments:
             for slot in wanted_slots(deployment):
                 try:
-                    await self._learn(deployment.slot(slot))
+                    await self._abilities.learn(deployment.slot(slot))
                 except ModelyardError as error:
                     log.warning("%s, slot %s: %s", deployment.name, slot, error)
-        models = model_routes(deployments, parts.ledger.all(), self._serving_of)
+        models = model_routes(deployments, parts.ledger.all(), self._abilities.of)
         chosen = await parts.ledger.write(parts.store.meta.default_model)
         if await parts.publisher.publish(models, default_model(chosen, models)):
             parts.wake.set()
-
-    async def _learn(self, spec: SlotSpec | None) -> None:
-        if spec is None or _serving_key(spec) in self._serving:
-            return
-        facts = await asyncio.to_thread(self._parts.weights.facts, spec)
-        engine = self._parts.engines[spec.engine]
-        self._serving[_serving_key(spec)] = serving_of(spec, engine, facts)
-
-    def _serving_of(self, spec: SlotSpec) -> Serving:
-        """What was learnt; of a version that the registry can't tell of now, the engine's part."""
-        known = self._serving.get(_serving_key(spec))
-        if known is not None:
-            return known
-        capabilities = self._parts.engines[spec.engine].capabilities
-        return Serving(
-            operations=capabilities.operations,
-            context_length=spec.context_length,
-            chat_template=True,
-            ask_as_stream=capabilities.cancels_on_disconnect == "streams",
-            tokenizer=capabilities.tokenizer,
-        )
 
 
 def _spec_of(replica: Replica) -> SlotSpec:
@@ -388,10 +373,6 @@ def _spec_of(replica: Replica) -> SlotSpec:
         launcher=replica.launcher,
         generation=replica.generation,
     )
-
-
-def _serving_key(spec: SlotSpec) -> tuple[str, str, int | None]:
-    return spec.digest, spec.engine, spec.context_length
 
 
 def _gone(deployment: Deployment | None) -> Deployment | None:

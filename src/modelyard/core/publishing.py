@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
+from modelyard.core.cost import Price
 from modelyard.core.deployments import Deployment, Replica, SlotSpec
 from modelyard.core.reconcile import by_deployment, members
 from modelyard.core.replicas import ReplicaState
@@ -19,13 +20,15 @@ from modelyard.core.routes import (
 
 
 class Serving(msgspec.Struct, frozen=True, kw_only=True):
-    """What a slot's engine and model can do together."""
+    """What a slot's engine and model can do together, and what that costs."""
 
     operations: tuple[Operation, ...]
     context_length: int | None
     chat_template: bool
     ask_as_stream: bool = False
     tokenizer: Tokenizer = "none"
+    price: Price | None = None
+    """What it costs to run; None: nobody said."""
 
 
 def model_routes(
@@ -103,6 +106,7 @@ def _slot_route(
         chat_template=serving.chat_template,
         ask_as_stream=serving.ask_as_stream,
         tokenizer=serving.tokenizer,
+        price=serving.price,
         replicas=tuple(ReplicaRoute(id=replica.id, url=replica.url) for replica in ready),
     )
 

@@ -104,3 +104,8 @@ class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
     """Of a copy: how much of its answer is that of the live one (`core/agreement.py`); None where
     one of them was not whole, or too long to be compared."""
     trace_id: str | None = None
+
+
+def is_priced(record: RequestRecord) -> bool:
+    """Whether it is known what a request cost: one that got to no replica cost nothing."""
+    return record.cost is not None or not record.attempts

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from modelyard.core.cost import nanos
 from modelyard.core.pinning import PINNED_BY
-from modelyard.core.records import RequestRecord
+from modelyard.core.records import RequestRecord, is_priced
 from modelyard.core.sketch import Sketch
 
 
@@ -55,8 +55,9 @@ class Sums:
         "prompt_tokens", "completion_tokens", "cost_nanos", "priced", "e2e_ms", "ttft_ms",
         "busy_ms", "waited_ms",
     )  # fmt: skip
-    """Whole numbers. `priced`: requests whose cost is known; `e2e_ms`, `ttft_ms`, `waited_ms`:
-    summed over the completed ones, in milliseconds; `busy_ms`: time of replicas that they had."""
+    """Whole numbers. `priced`: requests whose cost is known (it is nothing where
+    none got to a replica); `e2e_ms`, `ttft_ms`, `waited_ms`: summed over the completed ones, in
+    milliseconds; `busy_ms`: time of replicas that they had."""
     SKETCHES = ("e2e", "ttft", "itl")
     """Of completed requests, in seconds: until the last byte, until the first, mean between two
     events of a stream."""
@@ -106,7 +107,7 @@ class Sums:
             self.prompt_tokens += record.prompt_tokens or 0
             self.completion_tokens += record.completion_tokens or 0
         self.cost_nanos += nanos(record.cost)
-        self.priced += record.cost is not None
+        self.priced += is_priced(record)
         self.busy_ms += round((record.replica_s or 0.0) * 1000)
         if record.outcome != "completed":
             return

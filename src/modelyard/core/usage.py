@@ -9,7 +9,7 @@ import msgspec
 
 from modelyard.core.cost import nanos
 from modelyard.core.pinning import PINNED_BY
-from modelyard.core.records import RequestRecord
+from modelyard.core.records import RequestRecord, is_priced
 
 DAY_S = 86_400
 
@@ -34,6 +34,8 @@ class Usage(msgspec.Struct, frozen=True, kw_only=True):
     """Tokens that replicas read and made; those of cached answers are not counted again."""
     cost_nanos: int = 0
     """Billionths of the reporting currency, as far as prices are known."""
+    priced: int = 0
+    """Requests whose cost is known; those that got to no replica cost nothing."""
 
 
 def summed(records: Iterable[RequestRecord]) -> list[Usage]:
@@ -57,5 +59,6 @@ def summed(records: Iterable[RequestRecord]) -> list[Usage]:
             completion_tokens=known.completion_tokens
             + (0 if cached else record.completion_tokens or 0),
             cost_nanos=known.cost_nanos + nanos(record.cost),
+            priced=known.priced + is_priced(record),
         )
     return list(rows.values())

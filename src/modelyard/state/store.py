@@ -5,6 +5,7 @@ from pathlib import Path
 from modelyard.core.errors import StorageError
 from modelyard.core.home import Home
 from modelyard.state.alerts import Alerts
+from modelyard.state.capacity import CapacityTable
 from modelyard.state.counts import Counts
 from modelyard.state.database import Database
 from modelyard.state.deployments import Deployments
@@ -16,7 +17,9 @@ from modelyard.state.ownership import Ownership
 from modelyard.state.records import Records
 from modelyard.state.replicas import Replicas
 from modelyard.state.rollouts import Rollouts
+from modelyard.state.scores import Scores
 from modelyard.state.snapshots import Snapshots
+from modelyard.state.spending import Spending
 from modelyard.state.trends import Trends
 from modelyard.state.usage import UsageTable
 
@@ -50,8 +53,11 @@ class Store:
         self.records = Records(self._database)
         self.usage = UsageTable(self._database)
         self.trends = Trends(self._database)
+        self.scores = Scores(self._database)
         self.machines = Machines(self._database)
         self.counts = Counts(self._database)
+        self.capacity = CapacityTable(self._database)
+        self.spending = Spending(self._database)
         self.alerts = Alerts(self._database)
 
     @property

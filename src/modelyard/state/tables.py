@@ -121,6 +121,7 @@ usage = sa.Table(
     sa.Column("prompt_tokens", sa.BigInteger, nullable=False),
     sa.Column("completion_tokens", sa.BigInteger, nullable=False),
     sa.Column("cost_nanos", sa.BigInteger, nullable=False, server_default="0"),
+    sa.Column("priced", sa.BigInteger, nullable=False, server_default="0"),
 )
 """`day`: days since 1970; an empty tenant or key: none was needed."""
 rollups = sa.Table(
@@ -157,10 +158,21 @@ capacity = sa.Table(
     sa.Column("slot", sa.String(8), primary_key=True),
     sa.Column("replica_ms", sa.BigInteger, nullable=False),
     sa.Column("accelerator_ms", sa.BigInteger, nullable=False),
+    sa.Column("priced_ms", sa.BigInteger, nullable=False),
     sa.Column("cost_nanos", sa.BigInteger, nullable=False),
     sqlite_with_rowid=False,
 )
-"""What ran, asked or not: time of replicas and of their accelerators, and what it cost."""
+"""What ran, asked or not: time of replicas and of their accelerators, and what it cost; of the
+replicas' time, that which has a price."""
+metered = sa.Table(
+    "metered",
+    metadata,
+    sa.Column("replica", sa.String(200), primary_key=True),
+    sa.Column("until_ms", sa.BigInteger, nullable=False),
+    sa.Column("accelerators", sa.Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+"""Until when a replica that runs is in `capacity`: Unix milliseconds."""
 machines = sa.Table(
     "machines",
     metadata,

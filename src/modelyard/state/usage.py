@@ -9,7 +9,10 @@ from modelyard.state.database import Database
 from modelyard.state.tables import usage as table
 from modelyard.state.upserts import add_to
 
-_SUMS = ("requests", "unsuccessful", "cached", "prompt_tokens", "completion_tokens", "cost_nanos")
+_SUMS = (
+    "requests", "unsuccessful", "cached", "prompt_tokens", "completion_tokens", "cost_nanos",
+    "priced",
+)  # fmt: skip
 _KEYS = ("day", "tenant", "key_id", "model")
 
 

@@ -18,9 +18,8 @@ _TENANT_COUNTS = ("requests", "unsuccessful", "prompt_tokens", "completion_token
 
 def upgrade() -> None:
     """Make the tables, and the column."""
-    op.add_column(
-        "usage", sa.Column("cost_nanos", sa.BigInteger, nullable=False, server_default="0")
-    )
+    for name in ("cost_nanos", "priced"):
+        op.add_column("usage", sa.Column(name, sa.BigInteger, nullable=False, server_default="0"))
     op.create_table(
         "rollups",
         *_step(),
@@ -49,7 +48,15 @@ def upgrade() -> None:
         sa.Column("slot", sa.String(8), primary_key=True),
         sa.Column("replica_ms", sa.BigInteger, nullable=False),
         sa.Column("accelerator_ms", sa.BigInteger, nullable=False),
+        sa.Column("priced_ms", sa.BigInteger, nullable=False),
         sa.Column("cost_nanos", sa.BigInteger, nullable=False),
+        sqlite_with_rowid=False,
+    )
+    op.create_table(
+        "metered",
+        sa.Column("replica", sa.String(200), primary_key=True),
+        sa.Column("until_ms", sa.BigInteger, nullable=False),
+        sa.Column("accelerators", sa.Integer, nullable=False),
         sqlite_with_rowid=False,
     )
     op.create_table(
