@@ -18,7 +18,7 @@ AttemptOutcome = Literal[
 ]
 
 
-class Attempt(msgspec.Struct, frozen=True, kw_only=True):
+class Attempt(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """One sending of the request to one replica."""
 
     replica: str
@@ -42,8 +42,11 @@ class GuardVerdict(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
 
 
-class RequestRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """One finished request. No prompt, no answer: content is stored only where a policy opts in."""
+class RequestRecord(msgspec.Struct, frozen=True, kw_only=True, gc=False):
+    """One finished request. No prompt, no answer: content is stored only where a policy opts in.
+
+    It can be in no cycle, so the collector need not look at it (`gc=False`: 3 µs of each request).
+    """
 
     request_id: str
     gateway: str
