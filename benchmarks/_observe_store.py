@@ -1,4 +1,4 @@
-"""A store as a month of traffic leaves it, made quickly: models × versions, tenants, all steps.
+"""A store as a month of traffic leaves it, made quickly: models and versions, tenants, all steps.
 
 `fill` writes rows of sums as `Records.add` would have, for what was kept: minutes of the last 48
 hours, quarters of an hour of 30 days, days of as many as asked. It returns the raw response times
