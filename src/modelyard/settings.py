@@ -7,6 +7,17 @@
       when_spool_full: drop  refuse: new requests get 503 rather than go unrecorded
       tls: null              {cert_file: …, key_file: …}, PEM; a relative path begins at the folder
                              of config.yaml
+      request_log:
+        file: null           a line of JSON for each finished request; below HOME/gateway
+        max_bytes: 67108864  then a new file is begun
+        keep: 4              older files that stay
+        content: false       true: prompts and answers too, in this file and nowhere else
+    telemetry:
+      traces:
+        endpoint: null       OTLP over HTTP: http://127.0.0.1:4318/v1/traces
+        sample: null         share of the requests that get a span, 0 to 1; null: 0.01
+        headers_env: {}      headers of the export, and the variables that hold their values
+                             (null and {}: what OpenTelemetry's OTEL_… variables say)
     controller:
       host: 127.0.0.1        address of the management API
       port: 8001
@@ -52,6 +63,7 @@ from pydantic_settings import (
 from modelyard.core.cost import PriceList
 from modelyard.core.errors import InvalidConfig
 from modelyard.core.home import Home
+from modelyard.core.telemetry import RequestLogOptions, TelemetryOptions, TraceOptions
 
 ENV_PREFIX = "MODELYARD_"
 _NESTING = "__"
@@ -64,6 +76,19 @@ class TlsSettings(BaseModel):
 
     cert_file: Path
     key_file: Path
+
+
+class RequestLogSettings(BaseModel):
+    """The log of finished requests."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    file: str | None = None
+    """Below HOME/gateway; None: none is kept."""
+    max_bytes: int = Field(default=RequestLogOptions().max_bytes, ge=1)
+    keep: int = Field(default=RequestLogOptions().keep, ge=0)
+    content: bool = False
+    """Prompts and answers too (promise O7)."""
 
 
 class GatewaySettings(BaseModel):
@@ -79,6 +104,7 @@ class GatewaySettings(BaseModel):
     """Refuse new requests with 503 rather than leave them unrecorded (the choice where keys have
     budgets), or drop their records and count them."""
     tls: TlsSettings | None = None
+    request_log: RequestLogSettings = RequestLogSettings()
 
 
 class ControllerSettings(BaseModel):
@@ -187,6 +213,25 @@ class CostSettings(BaseModel):
         )
 
 
+class TraceSettings(BaseModel):
+    """Where spans of requests go; what is open is taken from OpenTelemetry's variables."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    endpoint: str | None = None
+    sample: float | None = Field(default=None, ge=0, le=1)
+    headers_env: dict[str, str] = {}
+    """Names of headers, and of the environment variables that hold their values."""
+
+
+class TelemetrySettings(BaseModel):
+    """What is sent to others."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    traces: TraceSettings = TraceSettings()
+
+
 class Settings(BaseModel):
     """All settings."""
 
@@ -197,6 +242,16 @@ class Settings(BaseModel):
     controller: ControllerSettings = ControllerSettings()
     registry: RegistrySettings = RegistrySettings()
     state: StateSettings = StateSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
+
+    @property
+    def telemetry_options(self) -> TelemetryOptions:
+        """What the gateway is told to tell, as its process takes it."""
+        return TelemetryOptions(
+            traces=TraceOptions(**self.telemetry.traces.model_dump()),
+            request_log=RequestLogOptions(**self.gateway.request_log.model_dump()),
+        )
+
     cost: CostSettings = CostSettings()
 
 

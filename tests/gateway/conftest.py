@@ -30,6 +30,7 @@ from modelyard.gateway.filesource import read_config
 from modelyard.gateway.main import Service
 from modelyard.gateway.options import GatewayOptions
 from modelyard.gateway.tokens import make_token
+from modelyard.observe.collectors import collector_of
 
 
 @pytest.hookimpl(optionalhook=True)
@@ -111,6 +112,8 @@ async def start_alone(home: Home, tmp_path: Path) -> AsyncIterator[StartRig]:
         options = GatewayOptions(
             home=place, host=found.host, port=found.port, cache=found.settings.cache,
             max_body_bytes=found.settings.max_body_bytes, drain_s=5.0,
+            request_log=found.settings.records,
+            collector=collector_of(found.settings.telemetry.traces, known),
         )  # fmt: skip
         make_token(place.gateway_token)
         service = Service(options, file, found, known)

@@ -350,7 +350,7 @@ async def test_the_log_of_requests_is_bounded(start_alone: StartRig, engines: li
     for _ in range(6):
         for _ in range(2):
             await rig.client.post("/v1/chat/completions", json=chat("x"))
-        rig.service._books.flush()
+        rig.service._requests.flush()
     files = sorted(file.name for file in rig.home.gateway.glob("requests.jsonl*"))
     assert files == ["requests.jsonl", "requests.jsonl.1", "requests.jsonl.2"]
     assert all(file.stat().st_size <= 3000 for file in rig.home.gateway.glob("requests.jsonl*"))

@@ -25,6 +25,8 @@ from modelyard.control.supervisor import (
 )
 from modelyard.core.errors import LaunchFailed, ModelyardError
 from modelyard.core.home import Home
+from modelyard.core.telemetry import TelemetryOptions
+from modelyard.observe.collectors import collector_of
 from modelyard.settings import Settings, TlsSettings, load_settings
 
 if TYPE_CHECKING:
@@ -69,6 +71,7 @@ def up(
     if not _has_key(place, settings):
         check_loopback(settings.gateway.host, "gateway.host")
     check_loopback(settings.controller.host, "controller.host")
+    collector_of(settings.telemetry_options.traces)  # refused here, not by a gateway that dies
     logging.basicConfig(level=logging.WARNING, format="%(message)s", stream=sys.stderr)
     if not place.run.exists():
         # Nothing can be left over here; a new home is not begun for a port that is taken.
@@ -153,11 +156,22 @@ def children(home: Home, settings: Settings) -> tuple[ChildSpec, ChildSpec]:
                 *("--controller", _url(controller.host, controller.port)),
                 *("--drain-s", str(gateway.drain_s)),
                 *("--when-spool-full", gateway.when_spool_full),
+                *_telemetry(settings),
                 *(_tls_options(home, gateway.tls) if gateway.tls is not None else ()),
             ),
             stop_grace_s=gateway.drain_s + GATEWAY_GRACE_S,
         ),
     )
+
+
+def _telemetry(settings: Settings) -> tuple[str, ...]:
+    """Names of variables at most: what they hold is read by the gateway itself."""
+    options = settings.telemetry_options
+    if options == TelemetryOptions():
+        return ()
+    import msgspec
+
+    return ("--telemetry", msgspec.json.encode(options).decode())
 
 
 def _tls_options(home: Home, tls: TlsSettings) -> tuple[str, ...]:

@@ -83,7 +83,7 @@ class Accounting:
         copy.request_id = f"shadow-{self._gateway}-{self._copied:x}"
         copy.received_at, copy.received = time.time(), time.monotonic()
         copy.request_bytes = len(copy.body)
-        copy.trail = []
+        copy.trail, copy.traced = [], None
         self.copies.add(copy)
         self._meters.copies = len(self.copies)
         return copy

@@ -18,12 +18,13 @@ from modelyard.core.keys import KeyPut
 from modelyard.core.limits import OF_MONEY, OF_TOKENS, Bound
 from modelyard.core.pinning import SLOT_HEADER
 from modelyard.core.routes import ModelRoute, Operation, Slot, prices_of
-from modelyard.gateway.calls import PATHS, Call, trace_parent
+from modelyard.gateway.calls import PATHS, Call
 from modelyard.gateway.estimates import Estimates
 from modelyard.gateway.keys import KeyTable
 from modelyard.gateway.limits import LimitBook
 from modelyard.gateway.request import Request
 from modelyard.gateway.routes import RouteTable
+from modelyard.gateway.tracing import Tracing
 from modelyard.wire.openai import (
     MAX_TOKENS,
     RequestView,
@@ -81,12 +82,14 @@ class Admission:
         book: LimitBook,
         estimates: Estimates,
         books: Books,
+        tracing: Tracing,
     ) -> None:
         self._routes = routes
         self._keys = keys
         self._book = book
         self._estimates = estimates
         self._books = books
+        self._tracing = tracing
 
     def admit(self, call: Call, request: Request) -> None:
         """Fill `call` from an OpenAI-form request, or raise."""
@@ -227,10 +230,10 @@ class Admission:
 
     def _greet(self, call: Call, request: Request) -> None:
         """Who it is, and what else its head says."""
-        call.key = self._keys.who(request)
         headers = request.headers
+        self._tracing.begin(call, headers)
+        call.key = self._keys.who(request)
         call.pinned = _pinned(headers.get(SLOT_HEADER.encode(), b""))
-        call.trace_parent = trace_parent(headers.get(b"traceparent", b""))
         call.cache_control = headers.get(b"cache-control", b"").lower()
         call.opted_in = headers.get(b"x-modelyard-cache", b"") == b"allow"
         session = headers.get(b"x-session-id")

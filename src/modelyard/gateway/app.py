@@ -35,12 +35,13 @@ from modelyard.gateway.admission import (
 )
 from modelyard.gateway.calls import PATHS, Answer, Call
 from modelyard.gateway.connection import Connection
-from modelyard.gateway.dispatch import Dispatcher
 from modelyard.gateway.meters import Meters
+from modelyard.gateway.records import Asked
 from modelyard.gateway.relay import brief
 from modelyard.gateway.request import Request
 from modelyard.gateway.routes import RouteTable
 from modelyard.gateway.standing import Standing
+from modelyard.observe.prometheus import CONTENT_TYPE
 from modelyard.wire.http import Header
 from modelyard.wire.openai import error_body, error_event, read_text
 
@@ -48,7 +49,7 @@ log = logging.getLogger(__name__)
 
 MAX_BATCH_CONCURRENCY = 16
 _JSON: Header = (b"content-type", b"application/json")
-_TEXT: Header = (b"content-type", b"text/plain; version=0.0.4; charset=utf-8")
+_TEXT: Header = (b"content-type", CONTENT_TYPE.encode())
 
 
 class Gateway:
@@ -58,7 +59,7 @@ class Gateway:
         self,
         routes: RouteTable,
         admission: Admission,
-        dispatcher: Dispatcher,
+        dispatcher: Asked,
         accounting: Accounting,
         meters: Meters,
         standing: Standing,

@@ -263,6 +263,8 @@ def _payload(call: Call, replica: LiveReplica, authorization: bytes | None) -> b
         headers.append((b"authorization", authorization))
     if call.trace_parent:
         headers.append((b"traceparent", call.trace_parent))
+        if call.trace_state:
+            headers.append((b"tracestate", call.trace_state))
     target = replica.pool.prefix + TARGETS[call.operation]
     return http.request_head(b"POST", target, headers) + body
 

@@ -1,6 +1,5 @@
 """A call: one accepted request on its way, and what it gathers for its record."""
 
-import re
 import time
 from collections.abc import Callable
 
@@ -10,10 +9,12 @@ from modelyard.core.cost import HOUR_S, Price
 from modelyard.core.keys import KeyPut, Priority
 from modelyard.core.records import Attempt, AttemptOutcome, CacheResult
 from modelyard.core.routes import ModelRoute, Operation, Slot, SlotRoute
+from modelyard.core.spans import Traced, Value
 from modelyard.gateway.limits import Reservation
 from modelyard.gateway.routes import LiveReplica
 from modelyard.wire.http import Header
 from modelyard.wire.openai import RequestView, Usage
+from modelyard.wire.transcripts import Transcript
 
 PATHS: dict[str, Operation] = {
     "/v1/chat/completions": "chat",
@@ -23,14 +24,6 @@ PATHS: dict[str, Operation] = {
     "/v1/messages": "messages",
 }
 TARGETS: dict[Operation, bytes] = {operation: path.encode() for path, operation in PATHS.items()}
-
-
-_TRACE_PARENT = re.compile(rb"[0-9a-f]{2}-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
-
-
-def trace_parent(header: bytes) -> bytes:
-    """The header where it is one (W3C Trace Context, 3.2), else nothing."""
-    return header if _TRACE_PARENT.fullmatch(header) else b""
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -77,11 +70,14 @@ class Call:
         "reservation",
         "response_bytes",
         "route",
+        "said",
         "session",
         "shares",
         "slot",
         "stream",
         "trace_parent",
+        "trace_state",
+        "traced",
         "trail",
         "usage",
         "view",
@@ -101,6 +97,10 @@ class Call:
         self.hides_usage = False
         """The gateway asked for usage in a last chunk that the client did not ask for."""
         self.trace_parent = b""
+        """What the replica is told of the trace: `traceparent`, and with it `tracestate`."""
+        self.trace_state = b""
+        self.traced: Traced | None = None
+        """What its span is known by, and what happened on the way; None: it gets none."""
         self.view: RequestView | None = None
         """What was read of the request."""
         self.key: KeyPut | None = None
@@ -121,6 +121,8 @@ class Call:
         """Told once, when it is about to be sent to a replica for the first time."""
         self.overflow = ""
         """What was done about a request that did not fit into the context."""
+        self.said: Transcript | None = None
+        """What it was answered; None where that is not kept (promise O7)."""
         self.shares = False
         """The answer was made for several requests, and another one pays for it."""
         self.age_s: int | None = None
@@ -187,7 +189,8 @@ class Call:
         """A call for the same request that gathers what is asked for several of them."""
         other = Call(self.request_id, self.received_at)
         for name in ("received", "operation", "route", "model", "body", "stream", "trace_parent",
-                     "view", "key", "session", "slot", "trail", "pinned"):  # fmt: skip
+                     "trace_state", "traced", "view", "key", "session", "slot", "trail",
+                     "pinned"):  # fmt: skip
             setattr(other, name, getattr(self, name))
         return other
 
@@ -216,6 +219,11 @@ class Call:
         self.end_seen = False
         self.usage = None
         self.finish_reason = None
+
+    def mark(self, name: str, **facts: Value) -> None:
+        """Note that something happened now, where the call gets a span."""
+        if self.traced is not None:
+            self.traced.moments.append((name, time.monotonic() - self.received, facts))
 
     def sent(self, size_bytes: int, now: float) -> None:
         """Note that bytes of the answer went to the client."""

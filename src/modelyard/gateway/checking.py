@@ -17,6 +17,7 @@ from modelyard.gateway.credentials import Credentials
 from modelyard.gateway.options import is_loopback
 from modelyard.gateway.tls import server_context
 from modelyard.gateway.yamlfile import mistakes, read_settings
+from modelyard.observe.collectors import collector_of
 
 _LISTS = {"models": ModelSettings, "tenants": TenantSettings, "keys": KeySettings}
 
@@ -64,7 +65,18 @@ def check_file(
         return Checked(found=None, mistakes=(error,))
     wrong = [_named(error, file) for error in secrets.missing]
     wrong += [_named(error, file) for error in _unusable(found)]
+    if secrets_needed:
+        wrong += [_named(error, file) for error in _unsent(found, environment)]
     return Checked(found=None if wrong else found, mistakes=tuple(wrong))
+
+
+def _unsent(found: Configured, environment: Mapping[str, str]) -> list[InvalidConfig]:
+    """What would keep spans from being sent."""
+    try:
+        collector_of(found.settings.telemetry.traces, environment)
+    except InvalidConfig as error:
+        return [error]
+    return []
 
 
 def _unusable(found: Configured) -> list[InvalidConfig]:

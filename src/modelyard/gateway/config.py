@@ -26,6 +26,7 @@ from modelyard.core.routes import (
     Timeouts,
     Tokenizer,
 )
+from modelyard.core.telemetry import RequestLogOptions, TraceOptions
 from modelyard.gateway.cache import CacheBounds
 
 Limits = dict[LimitKind, Annotated[float, Meta(gt=0)]]
@@ -145,15 +146,19 @@ class TlsSettings(_Strict, frozen=True):
     key_file: str
 
 
-class RecordSettings(_Strict, frozen=True):
-    """The log of finished requests: one line of JSON each, without prompts and answers."""
-
+class RecordSettings(RequestLogOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
     file: str | None = "requests.jsonl"
     """Below `state_dir`; null: none is kept."""
-    max_bytes: Count = 64 * 1024 * 1024
-    """Then a new one is begun."""
-    keep: Annotated[int, Meta(ge=0)] = 4
-    """Older ones that stay."""
+
+
+class TraceSettings(TraceOptions, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    pass
+
+
+class TelemetrySettings(_Strict, frozen=True):
+    """What is sent to others about requests."""
+
+    traces: TraceSettings = TraceSettings()
 
 
 class GatewayFile(_Strict, frozen=True):
@@ -169,6 +174,7 @@ class GatewayFile(_Strict, frozen=True):
     keys: tuple[KeySettings, ...] = ()
     cache: CacheSettings = CacheSettings()
     records: RecordSettings = RecordSettings()
+    telemetry: TelemetrySettings = TelemetrySettings()
     state_dir: str | None = None
     max_body_bytes: Count = 8 * 1024 * 1024
     drain_s: Annotated[float, Meta(ge=0, le=86_400)] = 30.0

@@ -17,11 +17,13 @@ from modelyard.core.keyring import secret_hash
 from modelyard.core.keys import KeyLogEntry, KeyPut, Limit, ModelLimitsPut, TenantPut
 from modelyard.core.limits import unenforceable, unpriced
 from modelyard.core.routes import REMOTE, ModelRoute, Policy, ReplicaRoute, RouteSnapshot, SlotRoute
+from modelyard.core.telemetry import check_headers, checked_endpoint
 from modelyard.gateway.config import (
     GatewayFile,
     Limits,
     ModelSettings,
     PriceSettings,
+    TraceSettings,
     UpstreamSettings,
 )
 from modelyard.gateway.upstream import check_url
@@ -91,6 +93,7 @@ def configured(
     """
     try:
         _check(settings)
+        _check_traces(settings.telemetry.traces)
         host, port = address(settings.listen)
         upstream_secrets = {
             _credential(upstream): secret
@@ -172,6 +175,13 @@ def _check(settings: GatewayFile) -> None:
                 f"{where}: sha256 is not 64 hexadecimal digits",
                 next_step="give the SHA-256 of the secret, never the secret",
             )
+
+
+def _check_traces(traces: TraceSettings) -> None:
+    where = "telemetry.traces"
+    if traces.endpoint is not None:
+        checked_endpoint(traces.endpoint, f"{where}.endpoint")
+    check_headers(traces.headers_env, f"{where}.headers_env")
 
 
 def _once(where: str, names: Iterable[str]) -> None:

@@ -21,7 +21,6 @@ from modelyard.core.routing import choose_slot
 from modelyard.gateway.admission import Admission
 from modelyard.gateway.cache import AnswerCache, Entry
 from modelyard.gateway.calls import Answer, Call
-from modelyard.gateway.connection import Connection
 from modelyard.gateway.context import ContextFitter
 from modelyard.gateway.flights import Flight, Flights, Seat
 from modelyard.gateway.outlet import Outlet
@@ -69,7 +68,7 @@ class Dispatcher:
         self._flights = Flights()
         self._draws = draws
 
-    async def run(self, call: Call, client: Connection) -> Answer | None:
+    async def run(self, call: Call, client: Outlet) -> Answer | None:
         """Return the whole answer, or None when it was streamed to the client.
 
         Fallback models are tried in the policy's order, while nothing has reached the client
@@ -91,8 +90,9 @@ class Dispatcher:
                 first = first or error
         raise first or NoReplica(f"no replica of {route.name!r} is ready")
 
-    async def _of_model(self, call: Call, name: str, client: Connection) -> Answer | None:
+    async def _of_model(self, call: Call, name: str, client: Outlet) -> Answer | None:
         self._admission.reserve(call)
+        call.mark("admission", model=name, limits=call.limits)
         standby = Standby(self._routes)
         while True:
             route = self._routes.model(name)
@@ -133,10 +133,12 @@ class Dispatcher:
     # --- the cache -------------------------------------------------------------------------------
 
     async def _of_slot(
-        self, call: Call, route: ModelRoute, slot: SlotRoute, client: Connection
+        self, call: Call, route: ModelRoute, slot: SlotRoute, client: Outlet
     ) -> Answer | None:
         key = self._cache_key(call, route, slot)
         if key is None:
+            if call.cache != "off":
+                call.mark("cache", result=call.cache)
             return await self._attempts.run(call, route, slot, client)
         entry = None
         if b"no-cache" not in call.cache_control:
@@ -153,6 +155,7 @@ class Dispatcher:
             seat = flight.join(pays=True)
             call.cache = "miss"
             self._take_off(flight, key, route, slot)
+        call.mark("cache", result=call.cache)
         try:
             return await self._ride(call, flight, seat, client)
         except _Ask:
@@ -179,18 +182,19 @@ class Dispatcher:
         call.body = msgspec.json.encode(fields)
         return cache_key(call.tenant, slot.digest, operation, fields)
 
-    def _hit(self, call: Call, entry: Entry, client: Connection) -> Answer | None:
+    def _hit(self, call: Call, entry: Entry, client: Outlet) -> Answer | None:
         call.cache = "hit"
         call.shares = True
         call.age_s = entry.age_s(time.monotonic())
         call.usage = entry.usage
         call.finish_reason = entry.finish_reason
+        call.mark("cache", result="hit", age_s=call.age_s)
         if not call.stream:
             return Answer(200, entry.body, entry.content_type)
         self._replay(call, entry.body, client)
         return None
 
-    def _replay(self, call: Call, body: bytes, client: Connection) -> None:
+    def _replay(self, call: Call, body: bytes, client: Outlet) -> None:
         """Tell a whole answer as the stream that the client asked for."""
         try:
             parts = b"".join(replay.events(body, with_usage=not call.hides_usage))
@@ -230,9 +234,7 @@ class Dispatcher:
                   time.monotonic()),
         )  # fmt: skip
 
-    async def _ride(
-        self, call: Call, flight: Flight, seat: Seat, client: Connection
-    ) -> Answer | None:
+    async def _ride(self, call: Call, flight: Flight, seat: Seat, client: Outlet) -> Answer | None:
         """Take the answer from the flight; raises _Ask when it has none for this client."""
         try:
             if call.stream:
@@ -251,7 +253,7 @@ class Dispatcher:
             else:
                 call.slot, call.replica = flight.call.slot, flight.call.replica
 
-    def _landed(self, call: Call, flight: Flight, seat: Seat, client: Connection) -> Answer | None:
+    def _landed(self, call: Call, flight: Flight, seat: Seat, client: Outlet) -> Answer | None:
         """The flight is over, and nothing of it was sent on."""
         if flight.error is not None and seat.pays:
             raise flight.error
@@ -265,7 +267,7 @@ class Dispatcher:
         self._replay(call, answer.body, client)
         return None
 
-    async def _follow(self, call: Call, flight: Flight, seat: Seat, client: Connection) -> None:
+    async def _follow(self, call: Call, flight: Flight, seat: Seat, client: Outlet) -> None:
         """Send the stream on while it comes, at this client's pace."""
         room = asyncio.Event()
         room.set()

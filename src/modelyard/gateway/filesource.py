@@ -16,7 +16,6 @@ from modelyard.gateway.config import GatewayFile
 from modelyard.gateway.configured import Configured, Secrets, configured
 from modelyard.gateway.credentials import Credentials
 from modelyard.gateway.keys import KeyTable
-from modelyard.gateway.records import RecordLog
 from modelyard.gateway.routes import RouteTable
 from modelyard.gateway.standing import Standing
 from modelyard.gateway.tls import load, server_context
@@ -45,14 +44,12 @@ class FileSource:
         environment: Mapping[str, str],
         routes: RouteTable,
         keys: KeyTable,
-        records: RecordLog,
         standing: Standing,
     ) -> None:
         self._file = file
         self._environment = environment
         self._routes = routes
         self._keys = keys
-        self._records = records
         self._standing = standing
         self._version = 0
         self._seen: Stamp = ()
@@ -72,7 +69,7 @@ class FileSource:
         self._seen = self._stamp(first)
 
     async def run(self) -> None:
-        """Look until cancelled; records are written on the way."""
+        """Look until cancelled."""
         loop = asyncio.get_running_loop()
         next_look = loop.time() + LOOK_EVERY_S
         while True:
@@ -83,7 +80,6 @@ class FileSource:
                 self._reload()
             except TimeoutError:
                 pass
-            await asyncio.to_thread(self._records.flush)
             if loop.time() >= next_look:
                 next_look = loop.time() + LOOK_EVERY_S
                 if self._changed():
@@ -157,5 +153,6 @@ class FileSource:
 
 _TICK_S = 0.25
 _AT_START = (
-    "listen", "cache", "records", "state_dir", "max_body_bytes", "drain_s", "explain_last",
+    "listen", "cache", "records", "telemetry", "state_dir", "max_body_bytes", "drain_s",
+    "explain_last",
 )  # fmt: skip

@@ -17,13 +17,15 @@ import sys
 import time
 from collections.abc import Coroutine, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
-import prometheus_client
 import uvloop
 
 from modelyard.core.errors import Conflict, InvalidConfig, ModelyardError, StorageError
+from modelyard.core.metrics import gateway as metrics
+from modelyard.core.spans import Sampler
+from modelyard.gateway import collecting
 from modelyard.gateway.accounting import Accounting
 from modelyard.gateway.admin import Admin
 from modelyard.gateway.admission import Admission
@@ -45,18 +47,25 @@ from modelyard.gateway.meters import Meters
 from modelyard.gateway.options import GatewayOptions, is_loopback, parse
 from modelyard.gateway.placing import Placer
 from modelyard.gateway.probing import Prober
-from modelyard.gateway.records import RecordLog
+from modelyard.gateway.records import Heard, LogBooks, RecordLog
 from modelyard.gateway.request import ConnectionLimits
 from modelyard.gateway.routes import RouteTable
 from modelyard.gateway.shadowing import MAX_ANSWER_BYTES, Shadowing
-from modelyard.gateway.spool import RecordSpool, SpoolPolicy
+from modelyard.gateway.spool import RecordSink, RecordSpool, SpoolPolicy
 from modelyard.gateway.standing import Standing
 from modelyard.gateway.tls import server_context
 from modelyard.gateway.tokens import make_token
+from modelyard.gateway.tracing import Relayed, Tracer
+from modelyard.observe.prometheus import one
+
+if TYPE_CHECKING:
+    from modelyard.observe.otlp import SpanExporter
 
 log = logging.getLogger("modelyard.gateway")
 
 FIRST_KEYS_S = 10.0
+LAST_SPANS_S = 1.0
+"""Time to send the last spans, in seconds."""
 CUT_S = 1.0
 """Time to tell the clients that are cut, in seconds."""
 _NAMED = 8
@@ -88,30 +97,37 @@ class Service:
         estimates = Estimates()
         explanations = Explanations(options.explain_last)
         cache = AnswerCache(options.cache)
+        self._requests = RecordLog(folder, options.request_log)
         self._spool: RecordSpool | None = None
         self._link: Link | None = None
+        self._spans: SpanExporter | None = None
         self.follower: Follower | None = None
         self.source: FileSource | None = None
         if file is None or configured is None:
             policy = msgspec.convert({"when_full": options.when_spool_full}, SpoolPolicy)
-            self._books: RecordSpool | RecordLog = RecordSpool(folder / "spool", identity, policy)
-            self._spool = self._books
+            self._spool = RecordSpool(folder / "spool", identity, policy)
+            self._books: RecordSink = self._spool
             self._link = Link(options.controller, options.home.gateway_token)
             self.follower = Follower(
                 identity, self._link, routes, keys, self._spool, folder / "snapshot.json",
                 self.standing,
             )  # fmt: skip
         else:
-            kept = configured.settings.records
-            log_file = None if kept.file is None else folder / kept.file
-            self._books = RecordLog(log_file, kept.max_bytes, kept.keep)
-            self.source = FileSource(file, environment, routes, keys, self._books, self.standing)
+            self._books = LogBooks(self._requests)
+            self.source = FileSource(file, environment, routes, keys, self.standing)
             self._configured = configured
         book = LimitBook(self._counters, self._clock)
-        admission = Admission(routes, keys, book, estimates, self._books)
+        tracing = self._tracing(identity)
+        admission = Admission(routes, keys, book, estimates, self._books, tracing)
         placer = Placer(routes, draws)
         meters = Meters(routes, self._books, cache, placer.room)
         self.accounting = Accounting(identity, self._books, meters, estimates, explanations)
+        if self._requests.kept:
+            self.accounting.listeners.append(self._requests.ended)
+            meters.add(one(metrics.REQUEST_LOG_DROPPED, lambda: self._requests.dropped))
+        if isinstance(tracing, Tracer):
+            self.accounting.listeners.append(tracing.ended)
+            meters.add(tracing.reading())
         self._shadowing = Shadowing(
             Attempts(routes, placer, draws),
             Attempts(routes, placer, draws, MAX_ANSWER_BYTES),
@@ -120,23 +136,28 @@ class Service:
             self.accounting,
             lambda: self._books.waiting,
         )
+        fitter = ContextFitter(routes, estimates)
+        dispatcher = Dispatcher(routes, admission, self._shadowing, fitter, cache, draws)
         self.gateway = Gateway(
             routes,
             admission,
-            Dispatcher(
-                routes,
-                admission,
-                self._shadowing,
-                ContextFitter(routes, estimates),
-                cache,
-                draws,
-            ),
+            Heard(dispatcher) if self._requests.content else dispatcher,
             self.accounting,
             meters,
             self.standing,
             Admin(self._token, routes, explanations, keys, book),
         )
         self._prober = Prober(routes)
+
+    def _tracing(self, identity: str) -> Relayed | Tracer:
+        """What is done about traces. The exporter is loaded where it is used alone."""
+        collector = self._options.collector
+        if collector is None:
+            return Relayed()
+        from modelyard.observe.otlp import SpanExporter
+
+        self._spans = SpanExporter(collector, identity)
+        return Tracer(Sampler(collector.sample), self._spans, self.standing)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Serve until `stop`, then drain. Raises Conflict when the port is taken."""
@@ -147,6 +168,8 @@ class Service:
             self._open_counters()
             server = await self._listen(certificate)
             self._write_run_record()
+            if self._spans is not None:
+                self._spans.start()
             tasks = [asyncio.create_task(work) for work in self._background()]
             log.info("listening on %s", self.standing.url)
             if self.source is not None:
@@ -160,7 +183,11 @@ class Service:
                     task.cancel()
                 await asyncio.gather(*tasks, return_exceptions=True)
                 await self._shadowing.close()
-                self._books.flush()
+                if self._spool is not None:
+                    self._spool.flush()
+                self._requests.flush()
+                if self._spans is not None:
+                    await asyncio.to_thread(self._spans.close, LAST_SPANS_S)
                 self._routes.close()
                 self._remove_run_record()
         finally:
@@ -206,6 +233,8 @@ class Service:
         if self.source is not None:
             yield self.source.run()
         yield self._prober.run()
+        if self._requests.kept:
+            yield self._requests.run()
 
     async def _listen(self, certificate: ssl.SSLContext | None) -> asyncio.Server:
         host, port = self._options.host, self._options.port
@@ -283,6 +312,7 @@ async def _serve(options: GatewayOptions, file: Path | None, found: Configured |
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
     loop.add_signal_handler(signal.SIGHUP, service.reload if file is not None else stop.set)
+    collecting.settle()
     await service.run(stop)
 
 
@@ -291,8 +321,6 @@ def main(argv: list[str] | None = None) -> int:
     logging.basicConfig(
         level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr
     )
-    # A second series for every counter is nothing that anybody asked for.
-    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     try:
         options, file, found = parse(sys.argv[1:] if argv is None else argv)
         if file is not None:

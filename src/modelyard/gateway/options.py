@@ -10,9 +10,11 @@ import msgspec
 
 from modelyard.core.errors import InvalidConfig
 from modelyard.core.home import Home
+from modelyard.core.telemetry import RequestLogOptions, TelemetryOptions
 from modelyard.gateway.cache import CacheBounds
 from modelyard.gateway.configured import Configured, address
 from modelyard.gateway.filesource import read_config
+from modelyard.observe.collectors import Collector, collector_of
 
 _ABOUT = "The gateway process: after a controller's routes, or alone after a file."
 
@@ -31,6 +33,9 @@ class GatewayOptions(msgspec.Struct, frozen=True, kw_only=True):
     max_body_bytes: int = 8 * 1024 * 1024
     explain_last: int = 2000
     cache: CacheBounds = CacheBounds()
+    collector: Collector | None = None
+    """Where spans go; None: there are none."""
+    request_log: RequestLogOptions = RequestLogOptions()
     certificate: tuple[Path, Path] | None = None
     """Certificate and key that clients see; None: plain HTTP."""
 
@@ -45,6 +50,7 @@ def parse(argv: list[str]) -> tuple[GatewayOptions, Path | None, Configured | No
     parser.add_argument("--drain-s", type=float, default=30.0)
     parser.add_argument("--when-spool-full", choices=("refuse", "drop"), default="drop")
     parser.add_argument("--max-body-bytes", type=int, default=8 * 1024 * 1024)
+    parser.add_argument("--telemetry", help="JSON: traces and request log", default="{}")
     parser.add_argument("--tls-cert", type=Path)
     parser.add_argument("--tls-key", type=Path)
     args = parser.parse_args(argv)
@@ -57,6 +63,7 @@ def parse(argv: list[str]) -> tuple[GatewayOptions, Path | None, Configured | No
             f"the gateway can't be bound to {args.listen!r}",
             next_step="give a loopback address, such as 127.0.0.1:8000",
         )
+    telemetry = msgspec.json.decode(args.telemetry, type=TelemetryOptions)
     options = GatewayOptions(
         home=Home(args.home),
         host=host,
@@ -65,6 +72,8 @@ def parse(argv: list[str]) -> tuple[GatewayOptions, Path | None, Configured | No
         drain_s=args.drain_s,
         when_spool_full=args.when_spool_full,
         max_body_bytes=args.max_body_bytes,
+        collector=collector_of(telemetry.traces),
+        request_log=telemetry.request_log,
         certificate=None if args.tls_cert is None else (args.tls_cert, args.tls_key),
     )
     return options, None, None
@@ -87,6 +96,8 @@ def _alone(args: argparse.Namespace) -> tuple[GatewayOptions, Path, Configured]:
         max_body_bytes=settings.max_body_bytes,
         explain_last=settings.explain_last,
         cache=settings.cache,
+        collector=collector_of(settings.telemetry.traces),
+        request_log=settings.records,
     )
     return options, args.config, found
 

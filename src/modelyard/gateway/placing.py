@@ -66,6 +66,7 @@ class Placer:
             raise self._none(route, slot, "")
         if keys:
             self._prefixes.note(keys, found[0].route.id)
+        call.mark("choose", replica=found[0].route.id, slot=slot.slot, reason=found[1])
         return found
 
     async def until_served(self, call: Call, route: ModelRoute) -> None:

@@ -32,8 +32,9 @@ MAX_BATCH = 1000
 class RecordSink(Protocol):
     """Where records go."""
 
-    dropped: int
-    """Records lost because there was no room."""
+    @property
+    def dropped(self) -> int:
+        """Records lost because there was no room."""
 
     @property
     def refuses(self) -> bool:
