@@ -1,29 +1,16 @@
 """A gateway with some of its observing taken out, to see what that costs.
 
 python -m benchmarks._observe_gateway PARTS …the gateway's own arguments
-PARTS: `off` (no metrics, no record, no explanation: what was reserved is settled, no more),
-`metrics` (no record, no explanation), `all` (as it ships).
+PARTS: `off` (what was reserved is settled, estimates learn, nobody is told), `metrics`
+(no record is kept, no explanation), `all` (as it ships).
 """
 
 import sys
 
-from modelyard.core.records import Outcome
-from modelyard.gateway import accounting, main
+from modelyard.gateway import main
 from modelyard.gateway.accounting import Accounting
-from modelyard.gateway.calls import Call
+from modelyard.gateway.explanations import Explanations
 from modelyard.gateway.spool import RecordSpool
-
-
-def _settle_only(
-    self: Accounting, call: Call, outcome: Outcome, status: int, code: str | None
-) -> None:
-    self.open.remove(call)
-    usage = call.usage
-    reservation, call.reservation = call.reservation, None
-    if reservation is not None:
-        reservation.settle(
-            0 if usage is None else (usage.prompt_tokens or 0) + (usage.completion_tokens or 0)
-        )
 
 
 def _nothing(*_: object) -> None:
@@ -33,10 +20,10 @@ def _nothing(*_: object) -> None:
 def take_out(parts: str) -> None:
     """Before the gateway is built."""
     if parts == "off":
-        Accounting.finish = _settle_only  # type: ignore[method-assign]
+        Accounting._tell = _nothing  # type: ignore[method-assign]
     elif parts == "metrics":
         RecordSpool.put = _nothing  # type: ignore[method-assign]
-        accounting.Explanations.keep = _nothing  # type: ignore[method-assign]
+        Explanations.keep = _nothing  # type: ignore[method-assign]
     elif parts != "all":
         raise SystemExit(f"{parts!r} is none of off, metrics, all")
 

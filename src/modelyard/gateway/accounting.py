@@ -3,6 +3,7 @@
 import hashlib
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
@@ -26,6 +27,24 @@ class CopyEnd(msgspec.Struct, frozen=True, kw_only=True):
     error_code: str | None = None
     agreement: float | None = None
     """With the live answer, 0 to 1; None when they can't be compared."""
+
+
+class Ended(NamedTuple):
+    """How a request ended."""
+
+    outcome: Outcome
+    status: int
+    error_code: str | None
+
+
+class Used(NamedTuple):
+    """What a request used."""
+
+    prompt_tokens: int | None
+    completion_tokens: int | None
+    estimated: bool
+    """The counts are not the engine's own."""
+    cost: float | None
 
 
 class Accounting:
@@ -64,9 +83,14 @@ class Accounting:
     def finish(self, call: Call, outcome: Outcome, status: int, error_code: str | None) -> None:
         """End a request: called once for every `begin`. What it reserved is settled here."""
         self.open.remove(call)
-        record = self._record(call, outcome, status, error_code)
-        _settle(call, record)
-        self._learn(call, record)
+        used = self._used(call, outcome)
+        _settle(call, used)
+        self._learn(call, outcome)
+        self._tell(call, Ended(outcome, status, error_code), used)
+
+    def _tell(self, call: Call, ended: Ended, used: Used) -> None:
+        """Let everybody who watches know of a request that ended."""
+        record = self._record(call, ended, used)
         self._books.put(record)
         self._explanations.keep(record, call.trail)
         self._meters.open = len(self.open)
@@ -91,8 +115,9 @@ class Accounting:
     def finish_copy(self, copy: Call, ended: CopyEnd) -> None:
         """End a copy: called once for every `begin_copy` that was not dropped."""
         self._forget(copy)
+        how = Ended(ended.outcome, ended.status, ended.error_code)
         record = msgspec.structs.replace(
-            self._record(copy, ended.outcome, ended.status, ended.error_code),
+            self._record(copy, how, self._used(copy, ended.outcome)),
             tenant=None,
             key_id=None,
             shadow_of=ended.live_id,
@@ -117,21 +142,18 @@ class Accounting:
         """Calls that have ended."""
         return self._count - len(self.open)
 
-    def _record(
-        self, call: Call, outcome: Outcome, status: int, error_code: str | None
-    ) -> RequestRecord:
+    def _record(self, call: Call, ended: Ended, used: Used) -> RequestRecord:
         e2e_s = time.monotonic() - call.received
         usage = call.usage
-        tokens = self._tokens_of(call, outcome)
         return RequestRecord(
             request_id=call.request_id,
             gateway=self._gateway,
             received_at=call.received_at,
             operation=call.operation,
             stream=call.stream,
-            outcome=outcome,
-            status=status,
-            error_code=error_code,
+            outcome=ended.outcome,
+            status=ended.status,
+            error_code=ended.error_code,
             tenant=call.key.tenant if call.key is not None else None,
             key_id=call.key.key_id if call.key is not None else None,
             model=call.model,
@@ -149,48 +171,49 @@ class Accounting:
             e2e_s=e2e_s,
             request_bytes=call.request_bytes,
             response_bytes=call.response_bytes,
-            prompt_tokens=tokens[0],
-            completion_tokens=tokens[1],
-            tokens_estimated=tokens[2],
+            prompt_tokens=used.prompt_tokens,
+            completion_tokens=used.completion_tokens,
+            tokens_estimated=used.estimated,
             cached_tokens=usage.cached_tokens if usage is not None else None,
             replica_s=call.replica_s if call.attempts else None,
-            cost=_cost(call, tokens),
+            cost=used.cost,
             finish_reason=call.finish_reason,
             limits=call.limits,
             caller=_caller(call),
             trace_id=call.trace_parent[3:35].decode() or None,
         )
 
-    def _tokens_of(self, call: Call, outcome: Outcome) -> tuple[int | None, int | None, bool]:
-        """Tokens of prompt and answer, and whether they are not the engine's own count.
+    def _used(self, call: Call, outcome: Outcome) -> Used:
+        """What a request used.
 
         Of an answer that was not waited for, or broke off, what was made so far counts: by its
         events when it was streamed, else by the time that it took (promise G2).
         """
         usage = call.usage
         if usage is not None:
-            return usage.prompt_tokens, usage.completion_tokens, False
+            return _paid(call, usage.prompt_tokens, usage.completion_tokens)
         if call.shares or call.model is None or call.view is None or not call.attempts:
-            return None, None, False
+            return _paid(call, None, None)
         last = call.attempts[-1]
         if call.events == 0 and (outcome != "cancelled" or last.outcome != "cancelled"):
-            return None, None, False
+            return _paid(call, None, None)
         estimate = self._estimates.of(call.model)
         made = call.events
         if made == 0 and not call.stream:
             made = estimate.completion_tokens(last.duration_s) * call.view.answers
             wanted = call.view.wanted_tokens
             made = made if wanted is None else min(made, wanted * call.view.answers)
-        return estimate.prompt_tokens(call.view.prompt_bytes), made, True
+        prompt = estimate.prompt_tokens(call.view.prompt_bytes)
+        return _paid(call, prompt, made, estimated=True)
 
-    def _learn(self, call: Call, record: RequestRecord) -> None:
+    def _learn(self, call: Call, outcome: Outcome) -> None:
         """What the next requests of the model are estimated by."""
         usage = call.usage
         if usage is None or call.shares or call.model is None or call.view is None:
             return
         estimate = self._estimates.of(call.model)
         estimate.learn_prompt(call.view.prompt_bytes, usage.prompt_tokens or 0)
-        if record.outcome == "completed" and call.attempts:
+        if outcome == "completed" and call.attempts:
             estimate.learn_time(
                 usage.prompt_tokens or 0, usage.completion_tokens or 0, call.replica_s
             )
@@ -200,7 +223,7 @@ class Accounting:
             )
 
 
-def _settle(call: Call, record: RequestRecord) -> None:
+def _settle(call: Call, used: Used) -> None:
     """Give back what was reserved and not used, once."""
     reservation, call.reservation = call.reservation, None
     if reservation is None:
@@ -211,11 +234,18 @@ def _settle(call: Call, record: RequestRecord) -> None:
     if call.shares:
         reservation.settle(0, 0)
         return
-    used = (record.prompt_tokens or 0) + (record.completion_tokens or 0)
-    reservation.settle(used, None if record.cost is None else nanos(record.cost))
+    tokens = (used.prompt_tokens or 0) + (used.completion_tokens or 0)
+    reservation.settle(tokens, None if used.cost is None else nanos(used.cost))
 
 
-def _cost(call: Call, tokens: tuple[int | None, int | None, bool]) -> float | None:
+def _paid(
+    call: Call, prompt: int | None, completion: int | None, *, estimated: bool = False
+) -> Used:
+    """So many tokens, and what they cost."""
+    return Used(prompt, completion, estimated, _cost(call, prompt or 0, completion or 0))
+
+
+def _cost(call: Call, prompt: int, completion: int) -> float | None:
     """What the request cost; None where no price is known, 0 where another request paid for it."""
     if call.shares or not call.attempts:
         known = call.slot is not None and is_priced(call.slot)
@@ -223,9 +253,7 @@ def _cost(call: Call, tokens: tuple[int | None, int | None, bool]) -> float | No
     if call.replica_cost is None or call.price is None:
         return None
     cached = call.usage.cached_tokens if call.usage is not None else None
-    return call.replica_cost + cost_of_tokens(
-        call.price, tokens[0] or 0, tokens[1] or 0, cached or 0
-    )
+    return call.replica_cost + cost_of_tokens(call.price, prompt, completion, cached or 0)
 
 
 def _caller(call: Call) -> str | None:
