@@ -1,24 +1,64 @@
-"""What the gateway measures, as Prometheus reads it."""
+"""What the gateway measures, as Prometheus reads it.
+
+Labels come from routes and from short lists, never from what a client wrote, and there are at most
+`PLACES` combinations of model, version and slot: what comes beyond them is counted as `other`, and
+those that are no longer routed go when nothing ended there for an hour.
+"""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterator
 
-from prometheus_client import CollectorRegistry, generate_latest
-from prometheus_client.core import GaugeMetricFamily
-
-from modelyard.core import metrics
+import modelyard
 from modelyard.core.errors import LimitExceeded
+from modelyard.core.metrics import gateway as metrics
+from modelyard.core.metrics.declaration import Metric
 from modelyard.core.records import CacheResult, RequestRecord
 from modelyard.gateway.cache import AnswerCache
-from modelyard.gateway.routes import RouteTable
+from modelyard.gateway.places import UNKNOWN, Place, Places, version_label
+from modelyard.gateway.routes import LiveReplica, RouteTable
 from modelyard.gateway.spool import RecordSink
 from modelyard.gateway.waiting import WaitingRoom
-from modelyard.observe.prometheus import counter, gauge, histogram
+from modelyard.observe.prometheus import (
+    Counter,
+    Counters,
+    Exposition,
+    Histogram,
+    Histograms,
+    Labels,
+    Reading,
+    Source,
+    one,
+)
 
 SHARED: frozenset[CacheResult] = frozenset({"hit", "joined"})
 """Answers that no replica made for this request."""
-UNKNOWN = "unknown"
-"""Label of requests whose model is not one of ours: what clients invent must not become labels."""
+MAX_WAYS = 10_000
+"""Kinds of ends whose cells are at hand; they are looked up again when there are more."""
+STATUSES = frozenset(
+    (200, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 499, 500, 501, 502, 503, 504)
+)
+"""Told as they are. An upstream may answer with any other."""
+_CONVENTION = {
+    "chat": "chat",
+    "responses": "chat",
+    "messages": "chat",
+    "completions": "text_completion",
+    "embeddings": "embeddings",
+}
+"""Our operations under the names of `gen_ai.operation.name`."""
+
+
+class _Way:
+    """All that is counted of requests that were alike and ended alike."""
+
+    __slots__ = ("cached", "place", "requests", "times")
+
+    def __init__(self, place: Place, requests: Counter, cached: Counter | None) -> None:
+        self.place = place
+        self.requests = requests
+        self.cached = cached
+        self.times: tuple[Histogram, Histogram, Histogram] | None = None
+        """Duration, time to first token, time per token; None where they say nothing."""
 
 
 class Meters:
@@ -32,84 +72,155 @@ class Meters:
         self.copies = 0
         """Copies of live requests that have not ended."""
         self.connections = 0
-        self._registry = CollectorRegistry(auto_describe=False)
-        make = self._registry
-        self._requests = counter(metrics.REQUESTS, make)
-        self._attempts = counter(metrics.ATTEMPTS, make)
-        self._duration = histogram(metrics.REQUEST_DURATION, make)
-        self._first = histogram(metrics.TIME_TO_FIRST_TOKEN, make)
-        self._per_token = histogram(metrics.TIME_PER_OUTPUT_TOKEN, make)
-        self._tokens = counter(metrics.TOKENS, make)
-        gauge(metrics.REQUESTS_IN_FLIGHT, make).set_function(lambda: self.open)
-        gauge(metrics.CONNECTIONS, make).set_function(lambda: self.connections)
-        gauge(metrics.ROUTES_VERSION, make).set_function(lambda: routes.applied.version)
-        gauge(metrics.RECORDS_WAITING, make).set_function(lambda: books.waiting)
-        gauge(metrics.RECORDS_DROPPED, make).set_function(lambda: books.dropped)
-        gauge(metrics.WAITING, make).set_function(lambda: room.waiting)
-        gauge(metrics.CACHE_BYTES, make).set_function(lambda: cache.size_bytes)
-        self._cached = counter(metrics.CACHE_RESULTS, make)
-        self._limited = counter(metrics.LIMITED, make)
-        gauge(metrics.SHADOW_IN_FLIGHT, make).set_function(lambda: self.copies)
-        self._shadowed = counter(metrics.SHADOWED, make)
-        self._shadow_dropped = counter(metrics.SHADOW_DROPPED, make)
-        self._agreement = histogram(metrics.SHADOW_AGREEMENT, make)
-        make.register(_ReplicaCollector(routes))
+        self._routes = routes
+        self._ways: dict[tuple[object, ...], _Way] = {}
+        self._requests = Counters(metrics.REQUESTS)
+        self._duration = Histograms(metrics.REQUEST_DURATION)
+        self._first = Histograms(metrics.TIME_TO_FIRST_TOKEN)
+        self._per_token = Histograms(metrics.TIME_PER_OUTPUT_TOKEN)
+        self._attempts = Counters(metrics.ATTEMPTS)
+        self._cached = Counters(metrics.CACHE_RESULTS)
+        self._limited = Counters(metrics.LIMITED)
+        self._shadowed = Counters(metrics.SHADOWED)
+        self._shadow_dropped = Counters(metrics.SHADOW_DROPPED)
+        self._agreement = Histograms(metrics.SHADOW_AGREEMENT)
+        self._by_model = (
+            self._attempts, self._cached, self._limited, self._shadowed, self._shadow_dropped,
+            self._agreement,
+        )  # fmt: skip
+        self._places = Places(routes)
+        self._all = Exposition()
+        self._all.add(
+            Reading(metrics.BUILD_INFO, lambda: ((("gateway", modelyard.__version__), 1),)),
+            one(metrics.CONNECTIONS, lambda: self.connections),
+            one(metrics.REQUESTS_IN_FLIGHT, lambda: self.open),
+            one(metrics.WAITING, lambda: room.waiting),
+            self._requests,
+            self._duration,
+            self._first,
+            self._per_token,
+            *self._places.sources,
+            self._attempts,
+            self._limited,
+            self._cached,
+            one(metrics.CACHE_BYTES, lambda: cache.size_bytes),
+            self._replicas(metrics.REPLICA_IN_FLIGHT, _in_flight),
+            self._replicas(metrics.REPLICA_AVAILABLE, _available),
+            one(metrics.SHADOW_IN_FLIGHT, lambda: self.copies),
+            self._shadowed,
+            self._shadow_dropped,
+            self._agreement,
+            one(metrics.ROUTES_VERSION, lambda: routes.applied.version),
+            one(metrics.RECORDS_WAITING, lambda: books.waiting),
+            one(metrics.RECORDS_DROPPED, lambda: books.dropped),
+        )
+
+    def add(self, *sources: Source) -> None:
+        """Tell of these too."""
+        self._all.add(*sources)
 
     def exposition(self) -> bytes:
         """All metrics in Prometheus's text form."""
-        return generate_latest(self._registry)
+        self._sweep()
+        return self._all.text()
 
-    def ended(self, record: RequestRecord) -> None:
-        """Count a request by its record."""
-        model = record.model or UNKNOWN
-        if record.cache != "off":
-            self._cached.labels(model, record.cache).inc()
-        if record.error_code == LimitExceeded.code and record.status == LimitExceeded.status:
-            self._limited.labels(model).inc()
-        operation = record.operation or UNKNOWN
-        self._requests.labels(model, operation, record.outcome, str(record.status)).inc()
+    def ended(self, record: RequestRecord, registered: str | None = None) -> None:
+        """Count a request by its record; `registered` is the name of the weights that answered."""
+        key = (
+            record.model, registered, record.version, record.slot, record.operation,
+            record.outcome, record.status, record.cache,
+        )  # fmt: skip
+        way = self._ways.get(key) or self._way(key, record, registered)
+        way.requests.value += 1
+        place = way.place
+        place.used = True
+        if way.cached is not None:
+            way.cached.value += 1
         for attempt in record.attempts:
-            self._attempts.labels(model, attempt.outcome).inc()
-        if record.cache in SHARED:
-            pass  # made once, counted once
-        elif record.prompt_tokens:
-            self._tokens.labels(model, "input").inc(record.prompt_tokens)
-        if record.completion_tokens and record.cache not in SHARED:
-            self._tokens.labels(model, "output").inc(record.completion_tokens)
-        if record.outcome != "completed":
+            self._attempts.child(place.model, attempt.outcome).value += 1
+        if record.attempts or record.queue_s:
+            place.queue.observe(record.queue_s)
+        if record.cache not in SHARED:
+            place.used_up(record)
+        if way.times is None:
+            self._count_refusal(record, place)
             return
-        self._duration.labels(model, operation).observe(record.e2e_s)
+        duration, first, per_token = way.times
+        duration.observe(record.e2e_s)
         if record.ttft_s is not None:
-            self._first.labels(model, operation).observe(record.ttft_s)
+            first.observe(record.ttft_s)
         if record.itl_mean_s is not None:
-            self._per_token.labels(model, operation).observe(record.itl_mean_s)
+            per_token.observe(record.itl_mean_s)
 
     def copied(self, record: RequestRecord) -> None:
         """Count a copy of a live request by its record."""
-        model = record.model or UNKNOWN
-        self._shadowed.labels(model, record.outcome).inc()
+        model = self._places.model(record.model or UNKNOWN)
+        self._shadowed.child(model, record.outcome).value += 1
         if record.agreement is not None:
-            self._agreement.labels(model).observe(record.agreement)
+            self._agreement.child(model).observe(record.agreement)
 
     def copy_dropped(self, model: str | None, reason: str) -> None:
         """Count a copy that was not made, or ended without saying anything."""
-        self._shadow_dropped.labels(model or UNKNOWN, reason).inc()
+        self._shadow_dropped.child(self._places.model(model or UNKNOWN), reason).value += 1
+
+    def _way(self, key: tuple[object, ...], record: RequestRecord, registered: str | None) -> _Way:
+        """The cells of a request's kind, looked up once."""
+        if len(self._ways) >= MAX_WAYS:
+            self._ways.clear()
+        place = self._places.of(record, registered)
+        operation = record.operation or UNKNOWN
+        ended = (operation, record.outcome, _status(record.status))
+        way = _Way(
+            place,
+            self._requests.child(*place.labels, *ended),
+            None if record.cache == "off" else self._cached.child(place.model, record.cache),
+        )
+        if record.outcome == "completed":
+            labels = (*place.labels, _CONVENTION.get(operation, operation))
+            way.times = (
+                self._duration.child(*labels),
+                self._first.child(*labels),
+                self._per_token.child(*labels),
+            )
+        self._ways[key] = way
+        return way
+
+    def _count_refusal(self, record: RequestRecord, place: Place) -> None:
+        if record.error_code == LimitExceeded.code and record.status == LimitExceeded.status:
+            self._limited.child(place.model).value += 1
+
+    def _sweep(self) -> None:
+        """Let go of what is no longer routed and long since unused."""
+        gone, models = self._places.sweep(time.monotonic())
+        if not gone:
+            return
+        self._ways.clear()
+        for place in gone:
+            for family in (self._requests, self._duration, self._first, self._per_token):
+                family.forget(*place.labels)
+        for model in models:
+            for counted in self._by_model:
+                counted.forget(model)
+
+    def _replicas(self, metric: Metric, read: Callable[[LiveReplica, float], float]) -> Reading:
+        """A gauge of every replica that there is: they come and go."""
+
+        def rows() -> Iterator[tuple[Labels, float]]:
+            now = time.monotonic()
+            for live in self._routes.replicas:
+                version = version_label(live.slot)
+                yield (live.model, version, live.slot.slot, live.route.id), read(live, now)
+
+        return Reading(metric, rows)
 
 
-class _ReplicaCollector:
-    """In-flight counts by replica, read when asked: replicas come and go."""
+def _in_flight(replica: LiveReplica, _now: float) -> float:
+    return replica.in_flight
 
-    def __init__(self, routes: RouteTable) -> None:
-        self._routes = routes
 
-    def collect(self) -> Iterable[GaugeMetricFamily]:
-        now = time.monotonic()
-        for metric, read in (
-            (metrics.REPLICA_IN_FLIGHT, lambda replica: replica.in_flight),
-            (metrics.REPLICA_AVAILABLE, lambda replica: int(replica.circuit.takes(now))),
-        ):
-            family = GaugeMetricFamily(metric.name, metric.help, labels=metric.labels)
-            for replica in self._routes.replicas:
-                labels = [replica.model, replica.slot.slot, replica.route.id]
-                family.add_metric(labels, read(replica))
-            yield family
+def _available(replica: LiveReplica, now: float) -> float:
+    return int(replica.circuit.takes(now))
+
+
+def _status(status: int) -> str:
+    return str(status) if status in STATUSES else f"{status // 100}xx"
