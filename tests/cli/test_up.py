@@ -1,5 +1,6 @@
 """`modelyard up` as people run it: real gateway, real controller, fake engines as workers."""
 
+import json
 import os
 import signal
 import socket
@@ -13,6 +14,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from tests.collector import Collector, attributes
 
 from modelyard.api.messages import DeployRequest
 from modelyard.client import Client
@@ -203,3 +205,60 @@ def test_an_unknown_setting_is_a_usage_error(home: Home, ports: tuple[int, int])
     assert code == 2
     assert "unknown key 'gateway.prot'" in error
     assert "did you mean 'gateway.port'" in error
+
+
+def test_traces_and_the_request_log_reach_the_gateway(
+    home: Home, ports: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    register(home)
+    receiver = Collector()
+    monkeypatch.setenv("A_TOKEN", "Bearer hunter2")
+    home.config.write_text(
+        f"telemetry: {{traces: {{endpoint: '{receiver.url}', sample: 1.0, "
+        "headers_env: {authorization: A_TOKEN}}}\n"
+        "gateway: {request_log: {file: requests.jsonl}}\n"
+    )
+    up = start(home, ports)
+    try:
+        until(lambda: is_up(home), "up")
+        with Client.from_home(home) as client:
+            asked = client.deploy(DeployRequest(ref="yardling:1", engine="fake"))
+            client.wait_until_live(asked.name, asked.generation, 30)
+        until(lambda: answers(ports[0]), "it answers")
+        until(lambda: receiver.spans, "a span")
+        # The secret is read by the gateway itself: it is on no command line.
+        words = [word for process in processes_of(home) for word in process.cmdline()]
+        assert any("A_TOKEN" in word for word in words)
+        assert not any("hunter2" in word for word in words)
+    finally:
+        up.terminate()
+        up.communicate(timeout=60)
+        receiver.close()
+    assert receiver.posts[0][1]["authorization"] == "Bearer hunter2"
+    traced = {attributes(span)["modelyard.request_id"]: span for span in receiver.spans}
+    lines = (home.gateway / "requests.jsonl").read_text().splitlines()
+    logged = {line["request_id"]: line for line in map(json.loads, lines)}
+    assert set(traced) == set(logged)
+    for request_id, span in traced.items():
+        assert logged[request_id]["trace_id"] == span.trace_id.hex()
+
+
+@pytest.mark.parametrize(
+    ("config", "told", "next_step"),
+    [
+        ("{endpoint: 'localhost:4318'}", "telemetry.traces.endpoint: not the URL", "/v1/traces"),
+        ("{endpoint: 'http://h', headers_env: {a: NO_SUCH}}", "NO_SUCH is empty", "set it"),
+        ("{endpoint: 'http://h', sample: 2}", "telemetry.traces.sample", "SAMPLE"),
+        ("{endpont: 'http://h'}", "'telemetry.traces.endpont'", "'telemetry.traces.endpoint'"),
+    ],
+)
+def test_traces_that_can_not_be_sent_stop_the_start(
+    home: Home, ports: tuple[int, int], config: str, told: str, next_step: str
+) -> None:
+    home.root.mkdir()
+    home.config.write_text(f"telemetry: {{traces: {config}}}\n")
+    code, error = refused(home, ports)
+    assert code == 2
+    assert told in error
+    assert next_step in error
+    assert processes_of(home) == []

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from modelyard.core.errors import InvalidConfig
+from modelyard.gateway.checking import check_file
 from modelyard.gateway.config import GatewayFile
 from modelyard.gateway.filesource import read_config
 from modelyard.gateway.yamlfile import read_settings
@@ -155,6 +156,11 @@ TWO += "{name: NAME, upstreams: [{url: 'http://i'}]MORE}]\n"
         ("currency: euros\n" + MODEL, 1, "currency: ", ""),
         (MODEL + "keys: [{id: a, secret_env: S, models: [m], limits: {cost_per_day: 5}}]\n", 0,
          "keys 'a': cost_per_day needs prices, and 'm' has none", "give the model a `price`"),
+        (MODEL + "telemetry: {traces: {endpoint: 'h:4318'}}\n", 0,
+         "telemetry.traces.endpoint: not the URL of a collector", "/v1/traces"),
+        (MODEL + "telemetry: {traces: {sample: 1.5}}\n", 2, "telemetry.traces.sample", ""),
+        (MODEL + "telemetry: {traces: {headers_env: {host: H}}}\n", 0, "'host'", "header"),
+        (MODEL + "records: {contents: true}\n", 2, "records.contents: no such", "content?"),
         (with_model(limits="{requests_per_hour: 5}"), 4, "'requests_per_hour'",
          "allowed here: concurrent_requests, cost_per_day"),
         (with_model(balancing="fastest"), 4, "models[0].balancing: ", "least_in_flight, "),
@@ -239,3 +245,12 @@ models:
 @pytest.mark.parametrize("text", ["a: 2024-02-31\n", "a: " + "[" * 5000])
 def test_what_yaml_itself_trips_over_is_said(tmp_path: Path, text: str) -> None:
     assert "can't be read" in refusal(tmp_path, text).message
+
+
+def test_a_check_tells_of_a_header_whose_variable_is_not_set(tmp_path: Path) -> None:
+    traces = "{endpoint: 'http://h', headers_env: {authorization: GONE}}"
+    file = write(tmp_path, MODEL + f"telemetry: {{traces: {traces}}}\n")
+    (mistake,) = check_file(file, {}).mistakes
+    assert "GONE is empty or not set" in mistake.message
+    assert check_file(file, {"GONE": "Bearer with a space"}).found is not None
+    assert check_file(file, {}, secrets_needed=False).found is not None
