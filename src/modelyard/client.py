@@ -1,13 +1,15 @@
 """The typed client of the management API. Synchronous; errors are those of `core/errors.py`."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Literal, TypeVar
 from urllib.parse import quote
 
 import httpx
 from pydantic import BaseModel
 
+from modelyard.api.alert_client import AlertClient
+from modelyard.api.cost_messages import CostReport
 from modelyard.api.messages import (
     AliasHistory,
     AliasView,
@@ -69,6 +71,7 @@ class Client:
             timeout=_TIMEOUT_S,
             trust_env=False,
         )
+        self.alerts = AlertClient(self._send)
 
     @classmethod
     def from_home(cls, home: Home) -> "Client":
@@ -227,9 +230,33 @@ class Client:
         """What goes on at this moment."""
         return self._ask(Live, "GET", "/api/live")
 
+    def costs(
+        self,
+        days: int = 30,
+        by: str = "tenant",
+        *,
+        tenant: str | None = None,
+        model: str | None = None,
+        top: int | None = None,
+    ) -> CostReport:
+        """What requests cost and what was idle, of the last `days` days of UTC."""
+        wanted = {"days": days, "by": by, "tenant": tenant, "model": model, "top": top}
+        query = {name: value for name, value in wanted.items() if value is not None}
+        return self._ask(CostReport, "GET", "/api/costs", params=query)
+
     def explain(self, request_id: str) -> Explained:
         """Why a request went as it did; NotFound when nobody knows of it."""
         return self._ask(Explained, "GET", f"/api/requests/{_segment(request_id)}")
+
+    def judge(self, scores: Sequence[ScoreWish]) -> ScoreReceipt:
+        """Tell what a judge said of answers, 1,000 at most at once."""
+        wish = ScoresWish(scores=tuple(scores))
+        return self._ask(ScoreReceipt, "POST", "/api/scores", json=wish.model_dump())
+
+    def due(self, judge: str, limit: int = 100, seconds: float = 3600.0) -> tuple[DueView, ...]:
+        """Requests of the last `seconds` that a judge has said nothing of, the oldest first."""
+        query: dict[str, Any] = {"judge": judge, "limit": limit, "seconds": seconds}
+        return self._ask(DueList, "GET", "/api/scores/due", params=query).requests
 
     def events(self, after: int = 0, limit: int = 100) -> tuple[EventView, ...]:
         """At most `limit` lines of the journal after `after`."""

@@ -72,7 +72,9 @@ async def test_keys_are_revoked_and_rotated(api: httpx.AsyncClient, store: Store
     [
         ({"tenant": "not a name"}, "'not a name' is not allowed"),
         ({"limits": {"requests_per_hour": 5}}, "there is no limit 'requests_per_hour'"),
-        ({"limits": {"cost_per_day": 5}}, "there is no limit 'cost_per_day'"),
+        ({"limits": {"cost_per_day": 5}}, "cost_per_day needs prices"),
+        ({"limits_by_model": {"m": {"cost_per_month": 5}}}, "'m' has none"),
+        ({"limits": {"cost_per_day": -5}}, "money over 0"),
         ({"limits": {"requests_per_min": 0}}, "whole number over 0"),
         ({"limits": {"tokens_per_min": 1.5}}, "whole number over 0"),
         ({"expires_at": 4.0}, "expired already"),

@@ -6,6 +6,8 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from modelyard.api import (
+    alerts,
+    costs,
     deployments,
     errors,
     events,
@@ -27,6 +29,7 @@ def create_app(parts: ApiParts) -> FastAPI:
     app = FastAPI(title="Modelyard", openapi_url=None, docs_url=None, redoc_url=None)
     errors.install(app)
     for noun in (
+        alerts,
         status,
         deployments,
         rollouts,
@@ -37,6 +40,7 @@ def create_app(parts: ApiParts) -> FastAPI:
         events,
         trends,
         live,
+        costs,
     ):
         app.include_router(noun.router(parts))
     app.add_middleware(_AdminToken, token=parts.token)

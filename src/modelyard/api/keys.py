@@ -6,7 +6,7 @@ A secret is shown once, in the answer that made it; its SHA-256 alone is kept.
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from fastapi import APIRouter
 
@@ -34,6 +34,7 @@ from modelyard.core.keys import (
     TenantDropped,
     TenantPut,
 )
+from modelyard.core.limits import unpriced
 from modelyard.core.newkeys import DRAWN_BYTES, limits_of, rotated, secret_of
 from modelyard.core.refs import check_name
 
@@ -99,6 +100,7 @@ class _Keys:
         if wish.expires_at is not None and wish.expires_at <= now:
             raise InvalidRequest("the key would have expired already", param="expires_at")
         limits = _limits(wish)
+        _refuse_unpriced(self._parts, limits, wish.models)
         secret = secret_of(secrets.token_urlsafe(DRAWN_BYTES))
         with self._lock:
             if key_id in self.all():
@@ -155,6 +157,7 @@ class _Keys:
     def set_tenant(self, tenant: str, wish: LimitsWish) -> None:
         check_name(tenant)
         limits, now = _limits(wish), self._parts.clock()
+        _refuse_unpriced(self._parts, limits, None)
         self._append(
             lambda seq: TenantPut(seq=seq, at=now, tenant=tenant, limits=limits),
             "tenant.set",
@@ -175,6 +178,7 @@ class _Keys:
         if wish.limits_by_model:
             raise InvalidRequest("a model's own limits name no model", param="limits_by_model")
         limits, now = _limits(wish), self._parts.clock()
+        _refuse_unpriced(self._parts, limits, (model,))
         self._append(
             lambda seq: ModelLimitsPut(seq=seq, at=now, model=model, limits=limits),
             "limits.set",
@@ -211,6 +215,39 @@ def _limits(wish: KeyWish | LimitsWish) -> tuple[Limit, ...]:
     for model, limits in wish.limits_by_model.items():
         found += limits_of(limits, check_name(model))
     return found
+
+
+def _refuse_unpriced(
+    parts: ApiParts, limits: tuple[Limit, ...], models: Iterable[str] | None
+) -> None:
+    """Refuse limits of money over what has no price (promise G14).
+
+    Of models that are not deployed, none is known to have none, unless nothing has a price at all.
+    """
+    prices = parts.prices
+    deployed = {each.name: each for each in parts.store.deployments.all()}
+    priced: dict[str, bool] = {}
+    missing: set[str] = set()
+    named = {limit.model for limit in limits if limit.model is not None}
+    for name in named | set(deployed if models is None else models):
+        specs = [] if name not in deployed else [deployed[name].blue, deployed[name].green]
+        lacks = {
+            prices.missing(spec.launcher, spec.accelerators_per_replica)
+            for spec in specs
+            if spec is not None
+        } - {""}
+        priced[name] = not prices.empty and not lacks
+        missing |= lacks
+    if models is None and not deployed:
+        priced[""] = not prices.empty
+    reason = unpriced(limits, priced)
+    if reason is not None:
+        settings = ", ".join(sorted(missing)) or "cost.replica_hour.process"
+        raise InvalidRequest(
+            f"a limit can't be held: {reason}",
+            next_step=f"set {settings} in config.yaml and start Modelyard again",
+            param="limits",
+        )
 
 
 def _shown(limits: tuple[Limit, ...]) -> tuple[LimitView, ...]:

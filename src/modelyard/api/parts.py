@@ -1,13 +1,16 @@
 """What the management API stands on; the composition root hands it in."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from modelyard.api.alert_desk import AlertDesk
+from modelyard.core.cost import PriceList
 from modelyard.core.deployments import SlotSpec
 from modelyard.core.facts import ModelFacts
 from modelyard.core.gateways import GatewayFacts
 from modelyard.core.rollout import Rollout
+from modelyard.core.scores import Score
 from modelyard.core.smoke import SmokeTest
 from modelyard.registry.registry import Registry
 from modelyard.registry.versions import ModelVersion
@@ -71,7 +74,13 @@ class ApiParts:
     """Raises Untrusted when the trust policy lets nobody start a version."""
     check_launch: Callable[[SlotSpec], None] = lambda spec: None
     """Raises when it is known beforehand that no such worker can be started."""
+    prices: PriceList = field(default_factory=PriceList)
+    """What running replicas costs."""
     runtime: Runtime
+    hear_scores: Callable[[Sequence[Score]], None] = lambda scores: None
+    """Tells comparisons what judges said; may be called from any thread."""
+    alerts: AlertDesk | None = None
+    """Alerts as they stand; None: nobody looks at rules."""
     wake: Callable[[], None]
     """Lets the reconcile loop look at once; may be called from any thread."""
     announce_keys: Callable[[], None]

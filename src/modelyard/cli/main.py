@@ -41,6 +41,10 @@ COMMANDS: dict[str, Entry] = {
     "undeploy": Entry("modelyard.cli.steering:undeploy", "Serve a model no more.", _SERVE),
     "logs": Entry("modelyard.cli.steering:logs", "Show what workers wrote last.", _SERVE),
     "status": Entry("modelyard.cli.status:status", "Show what runs.", _SERVE),
+    "top": Entry("modelyard.cli.top:top", "Watch what runs, live.", _SERVE),
+    "trends": Entry(
+        "modelyard.cli.trends:trends", "Draw a model's traffic of the last hours.", _SERVE
+    ),
     "gateway": Entry(
         "modelyard.cli.gateway:app",
         "Serve any upstreams from a file, without a controller.",
@@ -48,7 +52,11 @@ COMMANDS: dict[str, Entry] = {
     ),
     "chat": Entry("modelyard.cli.chat:chat", "Talk to a deployed model.", _SERVE),
     "keys": Entry("modelyard.cli.keys:app", "Say who may ask, and how much.", _SERVE),
+    "cost": Entry("modelyard.cli.cost:cost", "Show what requests and idle time cost.", _SERVE),
     "explain": Entry("modelyard.cli.explain:explain", "Say why a request went as it did.", _SERVE),
+    "alerts": Entry(
+        "modelyard.cli.alerts:app", "See and silence alerts, test who is told.", _SERVE
+    ),
     "conformance": Entry(
         "modelyard.cli.conformance:app", "Check any gateway against what can go wrong.", _TOOLS
     ),

@@ -10,6 +10,8 @@ import contextlib
 import fcntl
 import logging
 import os
+import random
+import secrets
 import signal
 import socket
 import sys
@@ -22,6 +24,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from modelyard import __version__
+from modelyard.api.alert_desk import AlertDesk
 from modelyard.api.app import create_app
 from modelyard.api.parts import About, ApiParts
 from modelyard.control.background import Loop, keep_on
@@ -33,11 +36,13 @@ from modelyard.control.ledger import Ledger
 from modelyard.control.lifecycle import LifeParts, image_of, resources_of
 from modelyard.control.listening import check_loopback, listen, url_of
 from modelyard.control.metering import Meter
+from modelyard.control.meters import ControllerMeters, MeterParts
 from modelyard.control.probing import Prober
 from modelyard.control.reconciler import Reconciler, ReconcilerParts
 from modelyard.control.runfiles import RunRecord, own_start, remove_own_record, write_record
 from modelyard.control.runtime import ControllerRuntime
 from modelyard.control.sampling import Forgetting, MachineWatch, RecordsKept
+from modelyard.control.scraping import EngineScraper
 from modelyard.control.secrets import prepare_home, read_token
 from modelyard.control.smoke import SmokeTester, check_schema
 from modelyard.control.snapshots import Publisher
@@ -52,8 +57,12 @@ from modelyard.launchers.accelerators import count_accelerators
 from modelyard.launchers.docker import DockerLauncher
 from modelyard.launchers.launcher import Launcher
 from modelyard.launchers.process import ProcessLauncher
+from modelyard.observe.alert_facts import Facts
+from modelyard.observe.alerts import Watch
 from modelyard.observe.gpus import Gpus, load_nvml
 from modelyard.observe.machine import MachineProbe
+from modelyard.observe.receivers import open_receivers
+from modelyard.observe.webhooks import Clocks, Webhooks
 from modelyard.registry.keys import read_public_keys
 from modelyard.registry.registry import Registry
 from modelyard.registry.versions import ModelVersion
@@ -108,6 +117,10 @@ class _Controller:
         self._settings = settings.registry
         self._state = settings.state
         self._prices = settings.cost.prices()
+        self._alerts = settings.alerts
+        rules, webhooks = settings.alerts.in_force()
+        self._rules = rules
+        self._receivers = open_receivers(webhooks, home.config.parent, os.environ)
         self._store = store
         self._listener = listener
         self._gateway_url = gateway_url
@@ -122,6 +135,14 @@ class _Controller:
         ledger = Ledger(self._store, time.time, changed.set)
         publisher = Publisher(self._store, ledger, self._epoch, time.time)
         gateways = Gateways(self._epoch, time.time)
+        meters = ControllerMeters(
+            MeterParts(
+                ledger=ledger,
+                gateways=gateways,
+                publisher=publisher,
+                deployments=self._store.deployments.all,
+            )
+        )
         gateway_token = read_token(self._home.gateway_token)
         registry = Registry(self._home, tracking_uri=self._settings.tracking_uri)
         trust = self._settings.trust
@@ -141,8 +162,16 @@ class _Controller:
                     gateways=gateways,
                     hear=judge.hear,
                     wake=changed.set,
+                    count=meters.received,
                 )
             )
+            engines = EngineScraper(
+                http,
+                ledger.all,
+                meters.version_of,
+                {name: engine.vocabulary for name, engine in ENGINES.items()},
+            )
+            meters.add(engines.sources())
             weights = RegistryWeights(
                 registry,
                 Forms(registry),
@@ -176,6 +205,7 @@ class _Controller:
                     prices=self._prices,
                 )
             )
+            watch_alerts = self._alert_watch(ledger, gateways)
             app = create_app(
                 ApiParts(
                     token=read_token(self._home.admin_token),
@@ -183,6 +213,7 @@ class _Controller:
                     store=self._store,
                     registry=registry,
                     check_schema=check_schema,
+                    prices=self._prices,
                     accelerators=count_accelerators,
                     refuse=lambda version: self._refuse(registry, version),
                     check_launch=lambda spec: launchers[spec.launcher].check(
@@ -193,19 +224,42 @@ class _Controller:
                         gateways, publisher, gateway_token, reconciler, judge, loop
                     ),
                     hear_scores=judge.hear_scores,
+                    alerts=AlertDesk(watch_alerts, self._store.alerts, loop),
                     wake=lambda: _wake(loop, changed),
                     announce_keys=lambda: _call(loop, publisher.release),
                     clock=time.time,
                 )
             )
             app.router.routes.extend(feed.routes())
+            app.router.routes.extend(meters.routes(*self._metrics_tokens()))
             ledger.tell("controller.started", f"pid {os.getpid()}", self._url, actor="controller")
             watch = CatalogueWatch(registry, lambda *event: _tell_from_thread(loop, ledger, *event))
             watch.start()
-            await self._until_told(app, reconciler, feed, self._background(ledger, reconciler))
+            beside = {**self._background(ledger, reconciler), "alerts": watch_alerts.run}
+            beside |= {"metrics": meters.run, "engines' metrics": engines.run}
+            await self._until_told(app, reconciler, feed, beside)
             watch.end()
             ledger.tell("controller.stopped", f"pid {os.getpid()}", actor="controller")
         ledger.close()
+
+    def _alert_watch(self, ledger: Ledger, gateways: Gateways) -> Watch:
+        clocks = Clocks(time.time, time.monotonic, random.random, lambda: secrets.token_hex(6))
+
+        def tell(kind: str, subject: str, message: str) -> None:
+            ledger.tell(kind, subject, message, actor="alerts")
+
+        return Watch(
+            self._rules,
+            Facts(self._store, gateways.living, self._home.root, clocks),
+            self._store.alerts,
+            Webhooks(self._receivers, self._store.alerts, tell, clocks),
+            tell,
+            clocks,
+            every_s=self._alerts.every_s,
+        )
+
+    def _metrics_tokens(self) -> tuple[str, str]:
+        return read_token(self._home.metrics_token), read_token(self._home.admin_token)
 
     def _background(self, ledger: Ledger, reconciler: Reconciler) -> Mapping[str, Loop]:
         """What goes on beside the reconcile loop, by name; none of it may hold that up."""

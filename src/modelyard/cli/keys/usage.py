@@ -36,7 +36,7 @@ def usage(
     if name is None:
         raise typer.BadParameter(f"{by!r} is none of {', '.join(_NAMES)}", param_hint="--by")
     where = resolve_home(home)
-    rows = _of_log(config, where, days) if config is not None else _of_controller(where, days)
+    rows = rows_of_log(config, where, days) if config is not None else _of_controller(where, days)
     rows = [row for row in rows if tenant is None or row.tenant == tenant]
     totals = _total(rows, name)
     if as_json:
@@ -58,7 +58,7 @@ def _of_controller(home: Home, days: int) -> list[Usage]:
         return [msgspec.convert(row.model_dump(), Usage) for row in client.usage(days)]
 
 
-def _of_log(config: Path, home: Home, days: int) -> list[Usage]:
+def rows_of_log(config: Path, home: Home, days: int) -> list[Usage]:
     """Summed from the request log of the gateway that has this configuration."""
     from modelyard.gateway.config import GatewayFile
     from modelyard.gateway.yamlfile import read_settings

@@ -12,7 +12,8 @@ _AGE = re.compile(r"(\d+)([smhd])")
 _SECONDS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 LIMIT_HELP = (
     "KIND=N or MODEL:KIND=N, repeatable. Kinds: requests_per_min, tokens_per_min, "
-    "concurrent_requests, tokens_per_day, tokens_per_month."
+    "concurrent_requests, tokens_per_day, tokens_per_month; cost_per_day and cost_per_month, in "
+    "the reporting currency, need prices (`cost` in config.yaml)."
 )
 
 
