@@ -57,8 +57,8 @@ def cost(
     A request pays for the tokens by the price of its upstream, or for the time that it had a
     replica: while n requests were with one, 1/n of it was each one's. Idle is what replicas cost
     less what their requests paid: they waited, loaded, or worked for copies and smoke tests.
-    Per million is the cost of requests by all their tokens, read and made; with idle time, a
-    million tokens cost what the last line says.
+    Per M is what a million tokens cost: the cost of the requests by all their tokens, read and
+    made; the last line says it with idle time.
     """
     if by not in get_args(By):
         raise typer.BadParameter(f"{by!r} is none of {', '.join(get_args(By))}", param_hint="--by")
@@ -164,10 +164,10 @@ def _table(report: CostReport) -> Any:
     from rich.table import Table
 
     with_idle = report.by in _WITH_CAPACITY and report.idle_nanos is not None
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column(report.by, overflow="fold")
-    titles = ["requests", "tokens in", "tokens out", f"cost {report.currency}", "per million"]
-    for title in (*titles, *(("idle", "idle share") if with_idle else ())):
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    table.add_column(report.by, overflow="fold", min_width=14)
+    titles = ["requests", "tokens in", "out", f"cost {report.currency}", "per M"]
+    for title in (*titles, *(("idle", "share") if with_idle else ())):
         table.add_column(title, justify="right")
     for name, row, money, idle in _lines(report):
         cells = [name]
