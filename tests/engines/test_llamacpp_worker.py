@@ -13,6 +13,10 @@ import httpx
 import pytest
 from tests.engines.llamacpp_replica import Worker, free_port, spawn, until, worker
 
+from modelyard.core.metrics import engines as ours
+from modelyard.core.metrics.declaration import Metric
+from modelyard.core.metrics.translation import translate
+from modelyard.core.metrics.vocabularies import LLAMACPP
 from modelyard.engines.llamacpp import LlamaCpp
 from modelyard.forms.conversion import convert
 
@@ -148,9 +152,19 @@ def test_a_repeated_prompt_is_taken_from_the_cache(replica: Worker) -> None:
 
 
 def test_its_metrics_are_there_under_the_mapped_names(replica: Worker) -> None:
-    text = replica.http.get("/metrics").text
-    names = {line.split()[0] for line in text.splitlines() if line and not line.startswith("#")}
-    assert set(LlamaCpp.metric_names) <= names
+    replica.http.post("/v1/completions", json={"prompt": "Hello", "max_tokens": 4})
+
+    def values() -> dict[Metric, float]:
+        told = translate(replica.http.get("/metrics").text, LLAMACPP)
+        assert told.unmapped == ()
+        return {sample.metric: sample.value for sample in told.samples}
+
+    until(lambda: values()[ours.RUNNING] == 0)
+    told = values()
+    assert told[ours.WAITING] == 0
+    assert told[ours.COMPLETION_TOKENS] >= 4
+    assert told[ours.PROMPT_TOKENS] == told[ours.PREFIX_QUERIES] > 0
+    assert ours.PREFIX_HITS in told
 
 
 def test_no_web_page_may_ask_it(replica: Worker) -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hmac
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
@@ -38,6 +39,8 @@ class FeedParts:
     hear: Callable[[Sequence[RequestRecord]], None]
     """Told of the records that were not known before."""
     wake: Callable[[], None]
+    count: Callable[[int, int, float], None] = lambda taken, duplicate, took_s: None
+    """Told of each batch of records: those that were new, those that were not, seconds to store."""
 
 
 class Feed:
@@ -114,10 +117,17 @@ class Feed:
     async def _records(self, request: Request) -> Response:
         batch = _body(await request.body(), RecordBatch)
         # Not through the ledger's writer: a large batch must not hold up the reconcile loop.
-        accepted = await asyncio.to_thread(self._parts.store.records.add, batch.records)
+        accepted, took_s = await asyncio.to_thread(self._add, batch.records)
         self._parts.hear(accepted)
         known = len(batch.records) - len(accepted)
+        self._parts.count(len(accepted), known, took_s)
         return _json(RecordReceipt(accepted=len(accepted), duplicates=known))
+
+    def _add(self, records: Sequence[RequestRecord]) -> tuple[Sequence[RequestRecord], float]:
+        """Store them; those that were new, and the seconds that it took."""
+        began = time.monotonic()
+        accepted = self._parts.store.records.add(records)
+        return accepted, time.monotonic() - began
 
 
 def _number(request: Request, name: str, kind: Callable[[str], _T]) -> _T:

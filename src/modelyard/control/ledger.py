@@ -7,6 +7,7 @@ of replicas have happened, whatever the database says: while it is away they wai
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -26,6 +27,10 @@ _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
+def _nobody(_took_s: float) -> None:
+    """Nobody asks."""
+
+
 class Ledger:
     """Replicas by id, and the journal."""
 
@@ -39,6 +44,10 @@ class Ledger:
         self._replicas: dict[str, Replica] = {}
         self.listeners: list[Callable[[Replica], None]] = []
         """Told of every replica that moved to another state; each returns at once."""
+        self.on_tell: list[Callable[[str, str], None]] = []
+        """Told kind and subject of every line of the journal; each returns at once."""
+        self.on_write: Callable[[float], None] = _nobody
+        """Told in the writer's thread how many seconds a call on the state took."""
 
     def now(self) -> float:
         """Unix seconds."""
@@ -49,7 +58,7 @@ class Ledger:
 
         def in_turn() -> _T:
             self._backlog.flush()
-            return function(*args, **kwargs)
+            return self._timed(function, *args, **kwargs)
 
         return await asyncio.wrap_future(self._writer.submit(in_turn))
 
@@ -102,6 +111,8 @@ class Ledger:
         log.info("%s %s%s", kind, subject, f": {message}" if message else "")
         event = Event(at=self._clock(), kind=kind, subject=subject, actor=actor, message=message)
         self._later(self._store.events.append, event)
+        for told in self.on_tell:
+            told(kind, subject)
 
     def poke(self) -> None:
         """Something happened that the loop should look at."""
@@ -117,4 +128,12 @@ class Ledger:
         self._later(self._store.replicas.put, replica)
 
     def _later(self, function: Callable[_P, object], *args: _P.args, **kwargs: _P.kwargs) -> None:
-        self._writer.submit(self._backlog.write, partial(function, *args, **kwargs))
+        self._writer.submit(self._backlog.write, partial(self._timed, function, *args, **kwargs))
+
+    def _timed(self, function: Callable[_P, _T], *args: _P.args, **kwargs: _P.kwargs) -> _T:
+        """Call it, in the writer's thread, and tell how long that took."""
+        began = time.monotonic()
+        try:
+            return function(*args, **kwargs)
+        finally:
+            self.on_write(time.monotonic() - began)

@@ -10,8 +10,6 @@ import contextlib
 import fcntl
 import logging
 import os
-import random
-import secrets
 import signal
 import socket
 import sys
@@ -27,6 +25,7 @@ from modelyard import __version__
 from modelyard.api.alert_desk import AlertDesk
 from modelyard.api.app import create_app
 from modelyard.api.parts import About, ApiParts
+from modelyard.control.alerting import Alerting
 from modelyard.control.background import Loop, keep_on
 from modelyard.control.catalogue import CatalogueWatch
 from modelyard.control.feed import Feed, FeedParts
@@ -36,7 +35,7 @@ from modelyard.control.ledger import Ledger
 from modelyard.control.lifecycle import LifeParts, image_of, resources_of
 from modelyard.control.listening import check_loopback, listen, url_of
 from modelyard.control.metering import Meter
-from modelyard.control.meters import ControllerMeters, MeterParts
+from modelyard.control.meters import ControllerMeters
 from modelyard.control.probing import Prober
 from modelyard.control.reconciler import Reconciler, ReconcilerParts
 from modelyard.control.runfiles import RunRecord, own_start, remove_own_record, write_record
@@ -51,18 +50,15 @@ from modelyard.core.errors import Conflict, ModelyardError, StorageError
 from modelyard.core.home import Home
 from modelyard.core.reconcile import Rules
 from modelyard.core.trust import refuse_untrusted
-from modelyard.engines.catalogue import ENGINES, choose_engine
+from modelyard.engines.catalogue import ENGINES, VOCABULARY_OF, choose_engine
 from modelyard.forms.forms import Forms
 from modelyard.launchers.accelerators import count_accelerators
 from modelyard.launchers.docker import DockerLauncher
 from modelyard.launchers.launcher import Launcher
 from modelyard.launchers.process import ProcessLauncher
-from modelyard.observe.alert_facts import Facts
-from modelyard.observe.alerts import Watch
 from modelyard.observe.gpus import Gpus, load_nvml
 from modelyard.observe.machine import MachineProbe
 from modelyard.observe.receivers import open_receivers
-from modelyard.observe.webhooks import Clocks, Webhooks
 from modelyard.registry.keys import read_public_keys
 from modelyard.registry.registry import Registry
 from modelyard.registry.versions import ModelVersion
@@ -117,10 +113,9 @@ class _Controller:
         self._settings = settings.registry
         self._state = settings.state
         self._prices = settings.cost.prices()
-        self._alerts = settings.alerts
         rules, webhooks = settings.alerts.in_force()
-        self._rules = rules
-        self._receivers = open_receivers(webhooks, home.config.parent, os.environ)
+        receivers = open_receivers(webhooks, home.config.parent, os.environ)
+        self._alerting = Alerting(rules, receivers, settings.alerts.every_s)
         self._store = store
         self._listener = listener
         self._gateway_url = gateway_url
@@ -135,14 +130,7 @@ class _Controller:
         ledger = Ledger(self._store, time.time, changed.set)
         publisher = Publisher(self._store, ledger, self._epoch, time.time)
         gateways = Gateways(self._epoch, time.time)
-        meters = ControllerMeters(
-            MeterParts(
-                ledger=ledger,
-                gateways=gateways,
-                publisher=publisher,
-                deployments=self._store.deployments.all,
-            )
-        )
+        meters = ControllerMeters(ledger, gateways, publisher, self._store.deployments.all)
         gateway_token = read_token(self._home.gateway_token)
         registry = Registry(self._home, tracking_uri=self._settings.tracking_uri)
         trust = self._settings.trust
@@ -165,12 +153,7 @@ class _Controller:
                     count=meters.received,
                 )
             )
-            engines = EngineScraper(
-                http,
-                ledger.all,
-                meters.version_of,
-                {name: engine.vocabulary for name, engine in ENGINES.items()},
-            )
+            engines = EngineScraper(http, ledger.all, meters.version_of, VOCABULARY_OF)
             meters.add(engines.sources())
             weights = RegistryWeights(
                 registry,
@@ -205,7 +188,7 @@ class _Controller:
                     prices=self._prices,
                 )
             )
-            watch_alerts = self._alert_watch(ledger, gateways)
+            alerts = self._alerting.watch(self._store, ledger, gateways.living, self._home.root)
             app = create_app(
                 ApiParts(
                     token=read_token(self._home.admin_token),
@@ -224,7 +207,7 @@ class _Controller:
                         gateways, publisher, gateway_token, reconciler, judge, loop
                     ),
                     hear_scores=judge.hear_scores,
-                    alerts=AlertDesk(watch_alerts, self._store.alerts, loop),
+                    alerts=AlertDesk(alerts, self._store.alerts, loop),
                     wake=lambda: _wake(loop, changed),
                     announce_keys=lambda: _call(loop, publisher.release),
                     clock=time.time,
@@ -235,7 +218,7 @@ class _Controller:
             ledger.tell("controller.started", f"pid {os.getpid()}", self._url, actor="controller")
             watch = CatalogueWatch(registry, lambda *event: _tell_from_thread(loop, ledger, *event))
             watch.start()
-            beside = {**self._background(ledger, reconciler), "alerts": watch_alerts.run}
+            beside = {**self._background(ledger, reconciler), "alerts": alerts.run}
             beside |= {"metrics": meters.run, "engines' metrics": engines.run}
             await self._until_told(app, reconciler, feed, beside)
             watch.end()

@@ -1,4 +1,4 @@
-"""The two tokens of a home, made at its first start: files that only their owner can read."""
+"""The three tokens of a home, made at its first start: files that only their owner can read."""
 
 import os
 import secrets
@@ -13,7 +13,7 @@ def prepare_home(home: Home) -> None:
     try:
         for folder in (home.root, home.run, home.logs, home.admin_token.parent):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for token in (home.admin_token, home.gateway_token):
+        for token in (home.admin_token, home.gateway_token, home.metrics_token):
             _make_token(token)
     except OSError as error:
         raise StorageError(

@@ -2,7 +2,7 @@
 
 HOME/
   config.yaml                 settings (optional)
-  secrets/{admin,gateway}.token   mode 0600
+  secrets/{admin,gateway,metrics}.token   mode 0600
   blobs/sha256/ab/abcd…       file contents by SHA-256, read-only
   manifests/abcd….json        canonical manifests by digest
   signatures/abcd…/KEY.json   signatures of a manifest's files, by key
@@ -42,6 +42,10 @@ class Home(msgspec.Struct, frozen=True):
     @property
     def gateway_token(self) -> Path:
         return self.root / "secrets" / "gateway.token"
+
+    @property
+    def metrics_token(self) -> Path:
+        return self.root / "secrets" / "metrics.token"
 
     @property
     def blobs(self) -> Path:

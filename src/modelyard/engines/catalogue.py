@@ -5,6 +5,7 @@ from types import MappingProxyType
 
 from modelyard.core.errors import NotFound, Unsupported
 from modelyard.core.facts import ModelFacts
+from modelyard.core.metrics.vocabularies import Vocabulary
 from modelyard.engines.engine import Engine
 from modelyard.engines.fake import FakeEngine
 from modelyard.engines.llamacpp import LlamaCpp
@@ -13,6 +14,11 @@ ENGINES: Mapping[str, Engine] = MappingProxyType(
     {engine.name: engine for engine in (LlamaCpp(), FakeEngine())}
 )
 """By name."""
+
+VOCABULARY_OF: Mapping[str, Vocabulary | None] = MappingProxyType(
+    {name: engine.vocabulary for name, engine in ENGINES.items()}
+)
+"""What the metrics of each mean, by its name."""
 
 PREFERRED = ("llamacpp",)
 """Asked in this order when the user names none; the fake one is used by name only."""

@@ -1,11 +1,11 @@
 """The seam between Modelyard and an inference engine."""
 
-from collections.abc import Mapping
 from typing import Literal, Protocol
 
 import msgspec
 
 from modelyard.core.facts import Format, ModelFacts
+from modelyard.core.metrics.vocabularies import Vocabulary
 from modelyard.core.routes import Operation, Tokenizer
 
 
@@ -63,8 +63,8 @@ class Engine(Protocol):
     name: str
     capabilities: Capabilities
     readiness: Readiness
-    metric_names: Mapping[str, str]
-    """The engine's own metric name → ours (promise O1)."""
+    vocabulary: Vocabulary | None
+    """What its own metrics mean (promise O1); None when it has none to be asked for."""
 
     def refusal(self, facts: ModelFacts) -> str | None:
         """Say why this engine can't run such a model, or None when it can."""

@@ -5,9 +5,9 @@ Modelyard starts it by, like any other engine.
 """
 
 import sys
-from collections.abc import Mapping
 
 from modelyard.core.facts import ModelFacts
+from modelyard.core.metrics.vocabularies import VLLM, Vocabulary
 from modelyard.engines.engine import Capabilities, Command, EngineLaunch, Readiness
 
 
@@ -23,12 +23,7 @@ class FakeEngine:
         tokenizer="content",
     )
     readiness = Readiness(path="/health", load_deadline_s=60.0)
-    metric_names: Mapping[str, str] = {
-        "vllm:num_requests_running": "requests_running",
-        "vllm:num_requests_waiting": "requests_waiting",
-        "vllm:prompt_tokens_total": "prompt_tokens_total",
-        "vllm:generation_tokens_total": "completion_tokens_total",
-    }
+    vocabulary: Vocabulary | None = VLLM
 
     def refusal(self, facts: ModelFacts) -> str | None:
         """None: it serves anything."""

@@ -1,9 +1,9 @@
 """llama.cpp through xllamacpp: the default engine, on the processor, for GGUF files."""
 
 import sys
-from collections.abc import Mapping
 
 from modelyard.core.facts import ModelFacts
+from modelyard.core.metrics.vocabularies import LLAMACPP, Vocabulary
 from modelyard.engines.engine import Capabilities, Command, EngineLaunch, Readiness
 
 CONVERTIBLE = frozenset({"LlamaForCausalLM", "Qwen3ForCausalLM"})
@@ -22,12 +22,7 @@ class LlamaCpp:
         tokenizer="content",
     )
     readiness = Readiness(path="/health")
-    metric_names: Mapping[str, str] = {
-        "llamacpp:requests_processing": "requests_running",
-        "llamacpp:requests_deferred": "requests_waiting",
-        "llamacpp:prompt_tokens_total": "prompt_tokens_total",
-        "llamacpp:tokens_predicted_total": "completion_tokens_total",
-    }
+    vocabulary: Vocabulary | None = LLAMACPP
 
     def refusal(self, facts: ModelFacts) -> str | None:
         """GGUF always; safetensors of the architectures that can be converted."""

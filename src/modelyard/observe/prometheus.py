@@ -94,6 +94,10 @@ class _Family(Generic[Cell]):
         count = len(values)
         self._cells = {key: kept for key, kept in self._cells.items() if key[:count] != values}
 
+    def labels(self) -> tuple[Labels, ...]:
+        """Those that there are cells for."""
+        return tuple(self._cells)
+
     def __len__(self) -> int:
         return len(self._cells)
 
