@@ -29,11 +29,17 @@
     state:
       url: null              postgresql://USER@HOST:5432/DATABASE; null: SQLite in the home
       records_days: 7        how long the record of each request is kept; sums are kept longer
-      records_rows: 500000   more records than that go earlier, the oldest first
+      records_rows: 150000   more records than that go earlier, the oldest first
     cost:                    what running replicas costs; where nothing is said, it is unknown
       currency: EUR          of all prices and limits of money, as ISO 4217 calls it
       replica_hour: {process: null, docker: null}      of one replica, by launcher
       accelerator_hour: {process: null, docker: null}  of each of its accelerators, beside that
+    alerts:
+      every_s: 15            seconds between two looks
+      defaults: true         false: the rules below alone
+      rules: {}              NAME: {kind: …, …}; one by the name of a default rule changes it, null
+                             switches it off (docs/observability.md lists kinds and keys)
+      webhooks: {}           NAME: {url: …, secret_file: …, format: json or slack}
 
 An unknown key is an error: a misspelt setting must not be ignored.
 """
@@ -60,9 +66,11 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from modelyard.core.alerting import AnyRule, read_rules
 from modelyard.core.cost import PriceList
 from modelyard.core.errors import InvalidConfig
 from modelyard.core.home import Home
+from modelyard.core.receivers import WebhookWish, read_webhooks
 from modelyard.core.telemetry import RequestLogOptions, TelemetryOptions, TraceOptions
 
 ENV_PREFIX = "MODELYARD_"
@@ -165,7 +173,7 @@ class StateSettings(BaseModel):
     """Of a PostgreSQL database, a secret where it holds a password; None: SQLite in the home."""
     records_days: float = Field(default=7.0, gt=0, le=36_500)
     """How long the record of each request is kept; what they add up to is kept longer."""
-    records_rows: int = Field(default=500_000, ge=1000)
+    records_rows: int = Field(default=150_000, ge=1000)
     """More of them go earlier, the oldest first."""
 
     @field_validator("url")
@@ -232,6 +240,22 @@ class TelemetrySettings(BaseModel):
     traces: TraceSettings = TraceSettings()
 
 
+class AlertSettings(BaseModel):
+    """What raises an alert, and who is told."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    every_s: float = Field(default=15.0, ge=0.1, le=60)
+    defaults: bool = True
+    rules: dict[str, dict[str, Any] | None] = {}
+    webhooks: dict[str, dict[str, Any] | None] = {}
+
+    def in_force(self) -> tuple[tuple[AnyRule, ...], tuple[WebhookWish, ...]]:
+        """The rules and the webhooks; InvalidConfig names what is none, and the key."""
+        rules = read_rules(self.rules, defaults=self.defaults)
+        return rules, read_webhooks(self.webhooks)
+
+
 class Settings(BaseModel):
     """All settings."""
 
@@ -253,6 +277,7 @@ class Settings(BaseModel):
         )
 
     cost: CostSettings = CostSettings()
+    alerts: AlertSettings = AlertSettings()
 
 
 def load_settings(file: Path, flags: Mapping[str, Mapping[str, object]]) -> Settings:
@@ -284,9 +309,11 @@ def load_settings(file: Path, flags: Mapping[str, Mapping[str, object]]) -> Sett
 
     given: dict[str, Any] = {section: dict(values) for section, values in flags.items() if values}
     try:
-        return Settings.model_validate(Sources(**given).model_dump())
+        settings = Settings.model_validate(Sources(**given).model_dump())
     except ValidationError as error:
         raise _invalid(error, file) from error
+    settings.alerts.in_force()
+    return settings
 
 
 def _read(file: Path) -> dict[str, Any]:

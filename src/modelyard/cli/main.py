@@ -54,9 +54,7 @@ COMMANDS: dict[str, Entry] = {
     "keys": Entry("modelyard.cli.keys:app", "Say who may ask, and how much.", _SERVE),
     "cost": Entry("modelyard.cli.cost:cost", "Show what requests and idle time cost.", _SERVE),
     "explain": Entry("modelyard.cli.explain:explain", "Say why a request went as it did.", _SERVE),
-    "alerts": Entry(
-        "modelyard.cli.alerts:app", "See and silence alerts, test who is told.", _SERVE
-    ),
+    "alerts": Entry("modelyard.cli.alerts:app", "See and silence alerts, test rules.", _SERVE),
     "conformance": Entry(
         "modelyard.cli.conformance:app", "Check any gateway against what can go wrong.", _TOOLS
     ),

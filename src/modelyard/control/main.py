@@ -225,22 +225,6 @@ class _Controller:
             ledger.tell("controller.stopped", f"pid {os.getpid()}", actor="controller")
         ledger.close()
 
-    def _alert_watch(self, ledger: Ledger, gateways: Gateways) -> Watch:
-        clocks = Clocks(time.time, time.monotonic, random.random, lambda: secrets.token_hex(6))
-
-        def tell(kind: str, subject: str, message: str) -> None:
-            ledger.tell(kind, subject, message, actor="alerts")
-
-        return Watch(
-            self._rules,
-            Facts(self._store, gateways.living, self._home.root, clocks),
-            self._store.alerts,
-            Webhooks(self._receivers, self._store.alerts, tell, clocks),
-            tell,
-            clocks,
-            every_s=self._alerts.every_s,
-        )
-
     def _metrics_tokens(self) -> tuple[str, str]:
         return read_token(self._home.metrics_token), read_token(self._home.admin_token)
 

@@ -8,8 +8,8 @@ chapter 5, "multiwindow, multi-burn-rate alerts", whose rates and windows these 
 
 import difflib
 import re
-from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple, get_args
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, ClassVar, Literal, NamedTuple, TypeVar, get_args
 
 import msgspec
 from msgspec import Meta
@@ -50,6 +50,7 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 _Share = Annotated[float, Meta(gt=0, lt=1)]
 _Window = Annotated[float, Meta(ge=1, le=LONGEST_WINDOW_S)]
 _Count = Annotated[int, Meta(ge=1)]
+_Read = TypeVar("_Read", bound=msgspec.Struct)
 _Seconds = Annotated[float, Meta(ge=0, le=LONGEST_WINDOW_S)]
 
 
@@ -148,8 +149,8 @@ class RecordsRule(Rule, frozen=True, kw_only=True, tag_field="kind", tag="record
 
     kind: ClassVar[str] = "records"
 
-    max_waiting: _Count = 50_000
-    """Records that a gateway may have waiting."""
+    max_waiting: _Count = 2000
+    """Records in memory and batches of them on disk (four a second) that a gateway may have."""
     within_s: _Window = 600.0
     """How long a loss is told."""
 
@@ -203,7 +204,8 @@ def read_rules(
     for name, raw in given.items():
         if raw is None:
             if name not in rules:
-                raise _refused(name, "", "there is no such rule to switch off", _near(name, rules))
+                where = f"alerts.rules.{name}"
+                raise refused(where, "", "there is no such rule to switch off", near(name, rules))
             del rules[name]
         else:
             rules[name] = _rule(name, raw, rules.get(name))
@@ -211,40 +213,58 @@ def read_rules(
 
 
 def _rule(name: str, raw: Mapping[str, Any], default: AnyRule | None) -> AnyRule:
-    if not _NAME.fullmatch(name):
-        raise _refused(name, "", "not a name", "use up to 63 small letters, digits and dashes")
+    where = f"alerts.rules.{name}"
+    check_config_name(name, where)
     kind = raw.get("kind", None if default is None else default.kind)
     if kind is None:
-        raise _refused(name, "kind", "is missing", f"write one of: {', '.join(KINDS)}")
+        raise refused(where, "kind", "is missing", f"write one of: {', '.join(KINDS)}")
     if kind in _NOT_YET:
-        raise _refused(name, "kind", f"{kind} can't be evaluated", _NOT_YET[kind])
+        raise refused(where, "kind", f"{kind} can't be evaluated", _NOT_YET[kind])
     if kind not in KINDS:
-        raise _refused(name, "kind", f"{kind!r} is none", _near(str(kind), KINDS))
-    known = [field for field in KINDS[kind].__struct_fields__ if field != "name"]
-    for key in raw:
-        if key not in known and key != "kind":
-            raise _refused(name, str(key), f"is no key of a {kind} rule", _near(str(key), known))
-    base = {} if default is None or default.kind != kind else msgspec.to_builtins(default)
-    try:
-        rule = msgspec.convert({**base, **raw, "name": name}, KINDS[kind])
-    except msgspec.ValidationError as error:
-        told, _, where = str(error).partition(" - at `$.")
-        key = where.rstrip("`") or str(error).rpartition("field ")[2].strip("`")
-        raise _refused(name, key, told[:1].lower() + told[1:], f"mend {key}") from error
+        raise refused(where, "kind", f"{kind!r} is none", near(str(kind), KINDS))
+    same = default is not None and default.kind == kind
+    base = msgspec.to_builtins(default) if same else {}
+    rest = {key: value for key, value in raw.items() if key != "kind"}
+    rule = read_table(KINDS[kind], name, rest, where, {**base, "kind": kind})
     fault = rule.fault()
     if fault is not None:
-        raise _refused(name, fault[0], fault[1], f"see {fault[0]} in docs/observability.md")
+        raise refused(where, fault[0], fault[1], f"see {fault[0]} in docs/observability.md")
     return rule
 
 
-def _refused(name: str, key: str, why: str, next_step: str) -> InvalidConfig:
-    where = f"alerts.rules.{name}" + (f".{key}" if key else "")
-    return InvalidConfig(
-        f"alert rule {name!r}: {key + ': ' if key else ''}{why}", next_step=next_step, param=where
-    )
+def check_config_name(name: str, where: str) -> None:
+    """Raise InvalidConfig for what is no name of a rule or webhook."""
+    if not _NAME.fullmatch(name):
+        raise refused(where, "", "not a name", "use up to 63 small letters, digits and dashes")
 
 
-def _near(text: str, known: Mapping[str, object] | list[str]) -> str:
-    near = difflib.get_close_matches(text, list(known), n=1)
-    meant = f"did you mean {near[0]!r}? " if near else ""
-    return f"{meant}known: {', '.join(known)}"
+def read_table(
+    kind: type[_Read], name: str, raw: Mapping[str, Any], where: str, base: Mapping[str, Any]
+) -> _Read:
+    """The struct that a table of the configuration says; InvalidConfig names the key at fault."""
+    known = [field for field in kind.__struct_fields__ if field != "name"]
+    for key in raw:
+        if key not in known:
+            raise refused(where, str(key), "is no key here", near(str(key), known))
+    try:
+        return msgspec.convert({**base, **raw, "name": name}, kind)
+    except msgspec.ValidationError as error:
+        # Its message names types and bounds, not the value: that may be a secret.
+        told, _, place = str(error).partition(" - at `$.")
+        key = place.rstrip("`") or str(error).rpartition("field ")[2].strip("`")
+        why = "is missing" if "missing required" in told else told[:1].lower() + told[1:]
+        raise refused(where, key, why, f"mend {where}.{key}") from None
+
+
+def refused(where: str, key: str, why: str, next_step: str) -> InvalidConfig:
+    """The refusal of a table of the configuration, or of one of its keys."""
+    full = f"{where}.{key}" if key else where
+    return InvalidConfig(f"{full}: {why}", next_step=next_step, param=full)
+
+
+def near(text: str, known: Iterable[str]) -> str:
+    """Which of the known words may be meant."""
+    words = list(known)
+    nearest = difflib.get_close_matches(text, words, n=1)
+    meant = f"did you mean {nearest[0]!r}? " if nearest else ""
+    return f"{meant}known: {', '.join(words)}"
