@@ -1,5 +1,6 @@
 """A collector for tests: takes OTLP over HTTP, and answers as it is told."""
 
+import ssl
 import threading
 import time
 from collections.abc import Callable
@@ -33,7 +34,8 @@ def partly(rejected: int, why: str) -> Answer:
 class Collector:
     """What it was sent; `answers` are given in turn, then 200."""
 
-    def __init__(self) -> None:
+    def __init__(self, tls: ssl.SSLContext | None = None) -> None:
+        """With `tls` it speaks https."""
         self.answers: list[Answer] = []
         self.hanging = threading.Event()
         """Set: it reads and never answers."""
@@ -55,9 +57,13 @@ class Collector:
 
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = True
+        if tls is not None:
+            self._server.socket = tls.wrap_socket(self._server.socket, server_side=True)
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,))
         self._thread.start()
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/v1/traces"
+        self.url = (
+            f"http{'s' if tls else ''}://127.0.0.1:{self._server.server_address[1]}/v1/traces"
+        )
 
     def close(self) -> None:
         self.let_go.set()

@@ -112,6 +112,16 @@ def test_what_is_no_trace_context_is_none(header: bytes) -> None:
     assert Sampler(0).decide("req-1", header, b"") is None
 
 
+def test_a_later_version_is_read_as_far_as_it_is_known() -> None:
+    later = b"01" + PARENT[2:] + b"-what-comes-then"
+    assert trace_parent(later) == later
+    traced = Sampler(0).decide("req-1", later, b"")
+    assert traced is not None
+    assert (traced.trace_id, traced.parent_id) == (TRACE, CALLER)
+    assert trace_parent(b"01" + PARENT[2:] + b"x") == b""
+    assert trace_parent(PARENT + b"-more") == b""
+
+
 def test_a_state_that_a_parser_could_stumble_over_is_not_passed_on() -> None:
     assert trace_state(b"a=1,b=2") == b"a=1,b=2"
     for state in (b"", b"a" * 513, b"a=\xff", b"a=\x00"):

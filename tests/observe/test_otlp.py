@@ -1,14 +1,17 @@
 """The exporter before a real receiver: what arrives, and what a bad collector costs."""
 
 import logging
+import ssl
 import threading
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from tests.collector import Collector as Receiver
 from tests.collector import attributes, busy, events, partly
+from tests.gateway.certificates import make_certificate
 
 from modelyard.core.records import RequestRecord
 from modelyard.core.spans import Asked, Traced
@@ -230,6 +233,27 @@ def test_a_collector_that_comes_later_gets_what_waits(exporter: Make, receiver: 
     sender.put(pending(2))
     receiver.until(lambda: sender.sent == 2)
     assert sender.dropped == 0
+
+
+def test_a_collector_with_a_certificate_is_checked_against_it(
+    tmp_path: Path, exporter: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    certificate = make_certificate(tmp_path, "server", serial=1)
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(certificate, certificate.with_suffix(".key"))
+    secured = Receiver(tls)
+    try:
+        strict = ExportBounds(every_s=0.01, max_tries=1)
+        stranger = exporter(secured.url, strict)
+        stranger.put(pending(1))
+        secured.until(lambda: stranger.dropped == 1)
+        known = exporter(secured.url, strict, ca_file=str(certificate))
+        known.put(pending(2))
+        secured.until(lambda: known.sent == 1)
+        assert [attributes(span)["modelyard.request_id"] for span in secured.spans] == ["req-2"]
+    finally:
+        secured.close()
+    assert "CERTIFICATE_VERIFY_FAILED" in caplog.text
 
 
 def test_a_span_that_can_not_be_told_costs_no_other(

@@ -40,7 +40,8 @@ Moment = tuple[str, float, dict[str, Value]]
 
 _RANDOM = 1 << 56
 _PARENT = re.compile(
-    rb"(?!ff)[0-9a-f]{2}-((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})"
+    rb"(?:00(?=-.{52}\Z)|(?!00|ff)[0-9a-f]{2})-"  # a later version may have more behind it
+    rb"((?!0{32})[0-9a-f]{32})-((?!0{16})[0-9a-f]{16})-([0-9a-f]{2})(?:-.*)?"
 )
 _STATE = re.compile(rb"[\x20-\x7e\t]{1,512}")
 
