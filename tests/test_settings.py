@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 
+from modelyard.core.cost import PriceList
 from modelyard.core.errors import InvalidConfig
 from modelyard.settings import load_settings
 
@@ -38,6 +39,15 @@ def test_what_is_nearer_wins(file: Path, monkeypatch: pytest.MonkeyPatch) -> Non
         ("gateway: {port: 70000}", "gateway.port", "MODELYARD_GATEWAY__PORT"),
         ("- a\n- b", "no settings but a list", "gateway"),
         ("a: [", "can't be read", "mend"),
+        ("cost: {replica_hour: {process: -1}}", "cost.replica_hour.process: ", "config.yaml"),
+        ("cost: {replica_hour: {process: .nan}}", "cost.replica_hour.process: ", "config.yaml"),
+        (
+            "cost: {accelerator_hour: {docker: 1e9}}",
+            "cost.accelerator_hour.docker: ",
+            "config.yaml",
+        ),
+        ("cost: {replica_hour: {proces: 1}}", "unknown key 'cost.replica_hour.proces'", "process"),
+        ("cost: {currency: euros}", "cost.currency: ", "config.yaml"),
     ],
 )
 def test_a_bad_file_names_the_key(file: Path, text: str, words: str, next_step: str) -> None:
@@ -47,3 +57,12 @@ def test_a_bad_file_names_the_key(file: Path, text: str, words: str, next_step: 
     assert words in refusal.value.message
     assert "\n" not in refusal.value.message
     assert next_step in refusal.value.next_step
+
+
+def test_prices_that_nobody_gave_are_unknown(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert load_settings(file, {}).cost.prices() == PriceList()
+    file.write_text("cost: {currency: USD, replica_hour: {process: 0}}")
+    monkeypatch.setenv("MODELYARD_COST__ACCELERATOR_HOUR__DOCKER", "2.5")
+    assert load_settings(file, {}).cost.prices() == PriceList(
+        currency="USD", replica_hour={"process": 0.0}, accelerator_hour={"docker": 2.5}
+    )
