@@ -7,7 +7,7 @@ from fastapi import APIRouter
 
 from modelyard.api.figures import figures, machine_view, together
 from modelyard.api.parts import ApiParts
-from modelyard.api.trend_messages import Live, LiveModel
+from modelyard.api.trend_messages import Live, LiveAlert, LiveModel
 from modelyard.api.views import deployment_view
 from modelyard.core.deployments import Deployment, Replica
 from modelyard.core.replicas import ALIVE
@@ -39,6 +39,16 @@ def router(parts: ApiParts) -> APIRouter:
             models=tuple(_model(parts, each, replicas, series, window_s) for each in deployments),
             elsewhere=figures(
                 together(sums for key, sums in series.items() if key.model not in names), window_s
+            ),
+            alerts=tuple(
+                LiveAlert(
+                    rule=alert.rule,
+                    subject=alert.subject,
+                    severity=alert.severity,
+                    since=alert.since,
+                    told=alert.told,
+                )
+                for alert in parts.store.alerts.firing()
             ),
             machines=tuple(machine_view(host, sums) for host, sums in sorted(machines.items())),
         )

@@ -169,6 +169,16 @@ class LiveModel(_Told):
     message: str
 
 
+class LiveAlert(_Told):
+    """One alert that fires."""
+
+    rule: str
+    subject: str
+    severity: str
+    since: float
+    told: str
+
+
 class Live(_Told):
     """What `modelyard top` shows. Rates and times are those of the last one to two minutes."""
 
@@ -182,4 +192,6 @@ class Live(_Told):
     models: tuple[LiveModel, ...]
     elsewhere: Figures
     """Requests that got to none of these."""
+    alerts: tuple[LiveAlert, ...]
+    """The oldest first."""
     machines: tuple[MachineView, ...]

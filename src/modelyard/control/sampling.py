@@ -27,7 +27,7 @@ class RecordsKept(msgspec.Struct, frozen=True, kw_only=True):
     """How long request records are kept; sums are kept anyway."""
 
     days: float = 7.0
-    rows: int = 500_000
+    rows: int = 150_000
     """More than that go earlier, the oldest first."""
 
 
