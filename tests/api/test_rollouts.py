@@ -74,7 +74,7 @@ async def test_a_plan_is_told_and_nothing_is_started(api: httpx.AsyncClient, sto
         ({"smoke": [{"prompt": ""}]}, "smoke[0].prompt"),
         ({"bake_s": -1}, "bake_s"),
         ({"canary": {"alpha": 0}}, "no chance between 0 and 1"),
-        ({"canary": {"watch": ["quality"]}}, "nothing judges answers yet"),
+        ({"canary": {"judge": "gpt/help/1"}}, "canary.watch does not name quality"),
     ],
 )
 async def test_a_plan_that_makes_no_sense_is_refused(

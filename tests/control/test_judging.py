@@ -17,6 +17,7 @@ from modelyard.core.canary import CanaryRules
 from modelyard.core.deployments import Deployment, SlotSpec
 from modelyard.core.records import RequestRecord
 from modelyard.core.rollout import Entry, Phase, Plan, Rollout, Step, begin
+from modelyard.core.scores import Score
 from modelyard.state.records import Records
 from modelyard.state.store import Store, open_sqlite
 
@@ -75,7 +76,7 @@ class Court:
     def __init__(self, store: Store, records: Any = None) -> None:
         self._ledger = Ledger(store, lambda: BEGAN + 100, lambda: None)
         tester = SmokeTester(httpx.AsyncClient(), "token")
-        self.judge = Judge(tester, records or store.records, self._ledger)
+        self.judge = Judge(tester, records or store.records, store.scores, self._ledger)
 
     def look(self, moving: Rollout) -> None:
         self.judge.look([deployment(moving)], (), (), lambda _: True)
@@ -180,6 +181,91 @@ def test_what_comes_while_the_past_is_read_is_counted_once_and_waited_for_by_nob
         court.judge.hear(stored[:4])  # stored before they were read, heard of after that
         court.look(stepping)
         assert seen(court) == (27, 27)
+        court.close()
+
+    asyncio.run(go())
+
+
+QUALITY = msgspec.structs.replace(
+    CANARY, canary=CanaryRules(min_requests=10, watch=("errors", "quality"))
+)
+
+
+def scores(of: list[RequestRecord], at: float, *, candidate: float = 0.5) -> list[Score]:
+    """Of a judge that finds the live version's answers good."""
+    return [
+        Score(
+            request_id=each.request_id, judge="j/1", at=at,
+            score=candidate if each.slot == "green" else 0.9,
+        )
+        for each in of
+    ]  # fmt: skip
+
+
+def test_scores_count_whenever_they_come_before_or_after_a_restart(store: Store) -> None:
+    async def go() -> None:
+        stepping = rollout(Phase.STEPPING, plan=QUALITY)
+        asked = records(40)
+        store.records.add(asked)
+        court = Court(store)
+        await court.read(stepping)
+        assert "scores of at least 10 more answers" in court.judge.judged["small-2"].hold
+        first, second = scores(asked[:40], 1.0), scores(asked[40:], 2.0)
+        store.scores.add(first)
+        court.judge.hear_scores(first[::-1])
+        court.judge.hear_scores(first)  # heard of twice
+        court.look(stepping)
+        seen_once = court.judge.told(stepping).finding
+        assert seen_once
+        assert (seen_once.judge, seen_once.judged_candidate) == ("j/1", 20)
+        court.close()
+        store.scores.add(second)
+        again = Court(store)
+        await again.read(stepping)
+        assert "judged worse" in again.judge.judged["small-2"].alarm
+        again.close()
+
+    asyncio.run(go())
+
+
+def test_a_score_may_be_there_before_its_request_is_heard_of(store: Store) -> None:
+    async def go() -> None:
+        stepping = rollout(Phase.STEPPING, plan=QUALITY)
+        court = Court(store)
+        await court.read(stepping)
+        asked = records(20)
+        court.judge.hear_scores(scores(asked, 1.0, candidate=0.9))
+        court.look(stepping)
+        assert "10 more requests of the candidate" in court.judge.judged["small-2"].hold
+        court.judge.hear(asked)
+        court.look(stepping)
+        assert court.judge.judged["small-2"].hold == ""
+        assert court.judge.judged["small-2"].alarm == ""
+        court.close()
+
+    asyncio.run(go())
+
+
+def test_scores_that_come_while_it_bakes_still_take_it_back(store: Store) -> None:
+    async def go() -> None:
+        asked = records(60)
+        store.records.add(asked)
+        court = Court(store)
+        stepping = rollout(Phase.STEPPING, plan=QUALITY)
+        switched = Entry(at=BEGAN + 50, phase=Phase.BAKING, step=0, why="")
+        baking = msgspec.structs.replace(
+            stepping, phase=Phase.BAKING, history=(*stepping.history, switched)
+        )
+        await court.read(baking)
+        assert court.judge.judged["small-2"].alarm == ""
+        later = records(60, first=500, at=BEGAN + 60)
+        court.judge.hear(later)
+        court.judge.hear_scores(scores(later, 1.0))
+        court.look(baking)
+        assert court.judge.judged["small-2"].alarm == ""  # these were not compared
+        court.judge.hear_scores(scores(asked, 2.0))
+        court.look(baking)
+        assert "judged worse" in court.judge.judged["small-2"].alarm
         court.close()
 
     asyncio.run(go())

@@ -7,9 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from modelyard.core.callers import Arm
 from modelyard.core.canary import CanaryRules, Comparison, Evidence, Tolerances
 
 RULES = CanaryRules(min_requests=50)
+ARMS: tuple[Arm, Arm] = ("baseline", "candidate")
 
 
 def _evidence(draws: random.Random, **changes: float) -> Evidence:
@@ -20,7 +22,6 @@ def _evidence(draws: random.Random, **changes: float) -> Evidence:
         ttft_s=draws.lognormvariate(-1, 0.5) * changes.get("ttft", 1),
         itl_s=draws.lognormvariate(-4, 0.3) * changes.get("itl", 1),
         tokens=int(draws.lognormvariate(5, 0.7) * changes.get("length", 1)),
-        quality=draws.gauss(4, 0.5) + changes.get("quality", 0),
     )
 
 
@@ -87,17 +88,64 @@ def test_a_slow_end_is_found_where_the_middle_is_equal() -> None:
     assert comparison.finding().verdict == "alarm"
 
 
-def test_worse_answers_are_found_once_they_are_judged() -> None:
-    rules = CanaryRules(min_requests=50, watch=("errors", "quality"))
-    unjudged = Comparison(rules)
-    for _ in range(60):
-        for arm in ("baseline", "candidate"):
-            unjudged.add(arm, Evidence(failed=False))
+JUDGED = CanaryRules(min_requests=50, watch=("errors", "quality"))
 
+
+def _score(draws: random.Random, marks: int, worse: float = 0.0) -> float:
+    """Around 0.75, as a judge with so many marks gives it."""
+    return round(min(max(draws.gauss(0.75 - worse, 0.15), 0), 1) * (marks - 1)) / (marks - 1)
+
+
+def _judged(pairs: int, *, seed: int = 1, marks: int = 101, worse: float = 0.0) -> Comparison:
+    draws = random.Random(seed)
+    comparison = Comparison(JUDGED)
+    for _ in range(pairs):
+        for arm in ARMS:
+            comparison.add(arm, Evidence(failed=False))
+            comparison.judged(arm, _score(draws, marks, worse * (arm == "candidate")), "")
+    return comparison
+
+
+def test_answers_that_nobody_judged_hold_and_say_how_many_scores_are_needed() -> None:
+    unjudged = Comparison(JUDGED)
+    for _ in range(60):
+        for arm in ARMS:
+            unjudged.add(arm, Evidence(failed=False))
     assert unjudged.finding().verdict == "hold"
-    assert "judged" in unjudged.finding().reason
-    assert _compared(rules, 200).finding().verdict == "pass"
-    assert _compared(rules, 200, quality=-0.5).finding().verdict == "alarm"
+    assert "scores of at least 50 more answers of the candidate" in unjudged.finding().reason
+
+    for _ in range(200):
+        unjudged.judged("candidate", 0.9, "")
+    assert "50 more answers of the candidate" in unjudged.finding().reason  # none were compared
+    for turn in range(180):
+        unjudged.judged("candidate" if turn % 3 else "baseline", 0.9, "")
+    assert unjudged.finding().verdict == "pass"
+
+
+@pytest.mark.parametrize("marks", [2, 5, 101])
+def test_answers_that_are_judged_worse_are_found(marks: int) -> None:
+    """Whatever marks the judge knows: two, five or a hundred."""
+    assert _judged(300, marks=marks).finding().verdict == "pass"
+    found = _judged(300, marks=marks, worse=0.3).finding()
+    assert found.verdict == "alarm"
+    assert "judged worse" in found.reason
+
+
+@pytest.mark.parametrize("marks", [2, 5, 101])
+def test_equal_answers_are_judged_worse_no_more_often_than_stated(marks: int) -> None:
+    """2 % stated, looked at after every block; 150 canaries of 300 pairs."""
+    alarms = 0
+    for seed in range(150):
+        draws = random.Random(seed)
+        comparison = Comparison(CanaryRules(alpha=0.02, watch=("quality",)))
+        for _ in range(300):
+            for arm in ARMS:
+                comparison.judged(arm, _score(draws, marks), "")
+            if comparison.alarmed:
+                alarms += 1
+                break
+
+    assert alarms <= 9  # at 2 % more than 9 of 150 happen once in 1,000 times; seeded besides
 
 
 def test_what_is_tolerated_raises_no_alarm() -> None:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from modelyard.core.evidence import Ranks, TwoProportions, mean, mean_of_logs
+from modelyard.core.evidence import Means, Ranks, TwoProportions, mean, mean_of_logs
 
 SIDES = [(1, 1), (3, 1), (1, 4), (3, 3), (5, 2)]
 
@@ -58,6 +58,34 @@ def test_ties_are_no_evidence(values: list[int], data: st.DataObject) -> None:
         paid.append(bet.wealth)
 
     assert sum(paid) / len(paid) <= 1 + 1e-9
+
+
+@given(st.lists(st.floats(0, 1), min_size=2, max_size=7), st.floats(0, 0.5), st.data())
+def test_means_pay_one_at_most_over_all_deals(
+    values: list[float], worse: float, data: st.DataObject
+) -> None:
+    b = data.draw(st.integers(1, len(values) - 1))
+    paid = []
+    for baseline, candidate in _deals(tuple(values), b):
+        bet = Means(worse)
+        bet.add(baseline, candidate)
+        paid.append(bet.wealth)
+
+    assert min(paid) > 0
+    assert sum(paid) / len(paid) <= 1 + 1e-9
+
+
+def test_means_hold_to_what_is_tolerated() -> None:
+    """A candidate that is worse by just what is tolerated gains nothing on average."""
+    bet, strict = Means(worse=0.5), Means()
+    for _ in range(20):
+        for bits in itertools.product((0.0, 1.0), repeat=2):
+            bet.add([1.0], [sum(bits) / 2])
+            strict.add([1.0], [sum(bits) / 2])
+
+    assert bet.wealth < 1 < 100 < strict.wealth
+    with pytest.raises(ValueError, match="from 0 to 1"):
+        bet.add([1.5], [0.0])
 
 
 def test_what_happens_to_all_or_to_nobody_says_nothing() -> None:

@@ -28,6 +28,8 @@
     PUT    /api/limits/{model}              LimitsWish → 204; of all callers together
     GET    /api/usage?days=N&tenant=T       → {"usage": [UsageRow]}
     GET    /api/requests/{id}               → Explained
+    POST   /api/scores                      ScoresWish → ScoreReceipt (`api/messages_scores.py`)
+    GET    /api/scores/due?judge=J&limit=N&seconds=S → DueList: what J has said nothing of
     GET    /api/events?after=SEQ&limit=N    → {"events": [EventView]}
     GET    /health                          → 200 {"status": "ok"}, no token needed
 
@@ -40,6 +42,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from modelyard.api.messages_scores import ScoreView
 from modelyard.core.deployments import DeploymentState, PullPolicy
 from modelyard.core.facts import Format
 from modelyard.core.replicas import ReplicaState
@@ -487,6 +490,8 @@ class UsageRow(_Strict):
     completion_tokens: int
     cost_nanos: int = 0
     """Billionths of the reporting currency, as far as prices are known."""
+    priced: int = 0
+    """Requests whose cost is known; those that got to no replica cost nothing."""
 
 
 class UsageList(_Strict):
@@ -500,6 +505,8 @@ class Explained(_Strict):
     """Its record, as `core/records.py` has it."""
     decisions: tuple[dict[str, Any], ...]
     """What was decided on its way, in order; empty when its gateway no longer remembers."""
+    scores: tuple[ScoreView, ...] = ()
+    """What judges said of the answer."""
 
 
 class EventView(_Strict):

@@ -42,7 +42,7 @@ def explain(
     if as_json:
         print_json(told)
         return
-    for line in _lines(told["record"], told["decisions"]):
+    for line in (*_lines(told["record"], told["decisions"]), *_scores(told.get("scores", ()))):
         print(line)
 
 
@@ -99,6 +99,13 @@ def _lines(record: Mapping[str, Any], decisions: Sequence[Mapping[str, Any]]) ->
             f"attempt {number} {attempt['replica']}: {attempt['outcome']}{status} after "
             f"{attempt['duration_s']:.3f} s, chosen by {attempt['reason']}"
         )
+
+
+def _scores(scores: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    for each in scores:
+        said = "could not say" if each["score"] is None else f"{each['score']:.3g}"
+        why = f": {each['reason']}" if each["reason"] else ""
+        yield f"quality   {said} by {each['judge']}{why}"
 
 
 def _holder(record: Mapping[str, Any]) -> str:

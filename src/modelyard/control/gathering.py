@@ -1,6 +1,6 @@
 """What requests show of a rollout's candidate, in the order in which they are heard of."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from modelyard.core.canary import Comparison, Finding
 from modelyard.core.deployments import Deployment
@@ -8,6 +8,8 @@ from modelyard.core.levels import LevelCheck
 from modelyard.core.records import RequestRecord
 from modelyard.core.rollout import Phase, Rollout, compared_steps
 from modelyard.core.routes import Slot
+from modelyard.core.scores import Score
+from modelyard.core.scoring import Scored, Scoring
 from modelyard.core.trials import Side, arm_of, evidence_of, within_step
 
 
@@ -19,6 +21,8 @@ class Gathering:
         self._candidate = _side(deployment, rollout.candidate)
         self._baseline = _side(deployment, rollout.before)
         self._comparison = Comparison(rollout.plan.canary)
+        rules = rollout.plan.canary
+        self._scoring = Scoring(rules.judge) if "quality" in rules.watch else None
         self._levels = LevelCheck(rollout.plan.levels)
         self._needs = rollout.plan.canary.min_requests
         self._step = -1
@@ -32,8 +36,27 @@ class Gathering:
         for record in records:
             self.take(record, rollout)
         self._begin_step(rollout)
-        if rollout.phase is Phase.STEPPING and compared_steps(rollout):
-            self.finding = self._comparison.finding()
+        if rollout.phase is Phase.STEPPING:
+            self._find(rollout)
+
+    def judge(self, scores: Sequence[Score], rollout: Rollout) -> None:
+        """Take in what judges said, in the order in which it was taken; it comes late, and what it
+        says of a step still counts while the candidate bakes."""
+        if self._scoring is None or not scores:
+            return
+        for score in scores:
+            self._score(self._scoring.score(score))
+        self._find(rollout)
+
+    def _find(self, rollout: Rollout) -> None:
+        if not compared_steps(rollout):
+            return
+        found = self._comparison.finding()
+        self.finding = found if self._scoring is None else self._scoring.told(found)
+
+    def _score(self, scored: Iterable[Scored]) -> None:
+        for each in scored:
+            self._comparison.judged(each.arm, each.score, each.caller)
 
     def take(self, record: RequestRecord, rollout: Rollout) -> None:
         """Take in one; `add` says what all of them show."""
@@ -47,8 +70,10 @@ class Gathering:
         if arm == "candidate":
             self._levels.add(evidence)
             self._in_step += record.received_at >= rollout.entered_at
-        if rollout.phase is Phase.STEPPING and within_step(record, rollout.history):
+        if within_step(record, rollout.history):
             self._comparison.add(arm, evidence)
+            if self._scoring is not None:
+                self._score(self._scoring.request(record.request_id, arm, evidence.caller))
 
     def _begin_step(self, rollout: Rollout) -> None:
         if self._step != rollout.step:

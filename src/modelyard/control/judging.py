@@ -22,9 +22,11 @@ from modelyard.core.gateways import GatewayFacts
 from modelyard.core.records import RequestRecord
 from modelyard.core.replicas import ReplicaState
 from modelyard.core.rollout import Phase, Rollout
+from modelyard.core.scores import Score, in_order
 from modelyard.core.sights import Judged
 from modelyard.core.smoke import SmokeResult
 from modelyard.state.records import Records
+from modelyard.state.scores import Scores
 
 log = logging.getLogger(__name__)
 _WATCHED = frozenset({Phase.STEPPING, Phase.SWITCHING, Phase.BAKING})
@@ -50,6 +52,8 @@ class Trial:
     """That they can't be read now."""
     waiting: deque[RequestRecord] = field(default_factory=lambda: deque(maxlen=_HEARD_AT_MOST))
     """Heard of meanwhile."""
+    scores: deque[Score] = field(default_factory=lambda: deque(maxlen=_HEARD_AT_MOST))
+    """The same, of judges."""
     known: set[str] = field(default_factory=set)
     """Records that were read from the state, which may be heard of once more."""
     forget_at: float = 0.0
@@ -60,19 +64,28 @@ class Trial:
 class Judge:
     """Keeps a trial for each rollout that is under way."""
 
-    def __init__(self, tester: SmokeTester, records: Records, ledger: Ledger) -> None:
+    def __init__(
+        self, tester: SmokeTester, records: Records, scores: Scores, ledger: Ledger
+    ) -> None:
         self._tester = tester
         self._records = records
+        self._stored_scores = scores
         self._ledger = ledger
         self._trials: dict[str, Trial] = {}
         self._gateway = ""
         """URL of one that runs."""
         self._heard: deque[RequestRecord] = deque(maxlen=_HEARD_AT_MOST)
+        self._scores: deque[Score] = deque(maxlen=_HEARD_AT_MOST)
 
     def hear(self, records: Sequence[RequestRecord]) -> None:
         """Take in what gateways reported, in any order; from any thread."""
         if self._trials:
             self._heard.extend(records)
+
+    def hear_scores(self, scores: Sequence[Score]) -> None:
+        """Take in what judges said, in any order; from any thread."""
+        if self._trials:
+            self._scores.extend(scores)
 
     @property
     def judged(self) -> Mapping[str, Judged]:
@@ -115,7 +128,9 @@ class Judge:
             elif rollout.phase in _WATCHED and trial.gathering is None:
                 self._gather(deployment, rollout, trial)
         heard = [self._heard.popleft() for _ in range(len(self._heard))]
+        scores = [self._scores.popleft() for _ in range(len(self._scores))]
         for rollout_id, deployment in active.items():
+            self._trials[rollout_id].scores.extend(in_order(scores))
             self._take(deployment, self._trials[rollout_id], heard)
 
     def close(self) -> None:
@@ -213,6 +228,7 @@ class Judge:
                 break
             trial.known.add(record.request_id)
             gathering.take(record, rollout)
+        gathering.judge(in_order(self._stored_scores.since(deployment.name, since)), rollout)
         return gathering
 
     def _take(self, deployment: Deployment, trial: Trial, heard: list[RequestRecord]) -> None:
@@ -225,6 +241,9 @@ class Judge:
         fresh = [record for record in trial.waiting if record.request_id not in trial.known]
         trial.waiting.clear()
         trial.gathering.add(fresh, rollout)
+        if trial.scores:
+            trial.gathering.judge(list(trial.scores), rollout)
+            trial.scores.clear()
         if trial.known and time.monotonic() > trial.forget_at:
             trial.known = set()
 

@@ -14,17 +14,15 @@ by more than they do anyway (`core/callers.py`); until then there is no verdict.
 once would keep the rate, too, and miss half of what is worse (docs/benchmarks.md).
 """
 
-from bisect import bisect_left, insort
-from collections import deque
 from collections.abc import Callable
-from typing import Annotated, Literal, Protocol
+from typing import Annotated, Literal
 
 import msgspec
 from msgspec import Meta
 
 from modelyard.core.callers import Arm, Callers, chance_of_over
-from modelyard.core.evidence import Ranks, TwoProportions, mean
 from modelyard.core.routes import Share
+from modelyard.core.watching import Growing, Happenings, Lengths, Scores, Times
 
 Watched = Literal["errors", "truncations", "ttft", "itl", "length", "quality"]
 WATCHED: tuple[Watched, ...] = ("errors", "truncations", "ttft", "itl", "length", "quality")
@@ -32,12 +30,6 @@ Verdict = Literal["hold", "pass", "alarm"]
 
 BLOCK = 10
 """Requests of both sides in a block; one that has only one side is dropped."""
-TAILS = (0.95, 0.99)
-_TAIL_AFTER = 40
-"""Baseline values before the tails are compared."""
-_KEPT = 400
-"""Baseline values that the tails' thresholds are read from."""
-
 
 CALLERS_BY_CHANCE = 0.4
 """Times alpha: differences between callers that are likelier by chance than this raise no alarm.
@@ -52,7 +44,7 @@ class Tolerances(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     longer: float = 0.25
     """Of an answer's tokens, relative, in both directions."""
     worse: float = 0.0
-    """Of quality scores, absolute."""
+    """Of quality scores, which are 0 to 1: absolute."""
 
 
 class CanaryRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -64,6 +56,8 @@ class CanaryRules(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     """Requests that each side must have finished before anything passes."""
     watch: tuple[Watched, ...] = ("errors", "truncations", "ttft", "itl", "length")
     tolerances: Tolerances = Tolerances()
+    judge: Annotated[str, Meta(max_length=128)] = ""
+    """Whose scores `quality` compares; empty: the only judge that there is."""
 
 
 class Evidence(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,8 +70,6 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
     ttft_s: float | None = None
     itl_s: float | None = None
     tokens: int | None = None
-    quality: float | None = None
-    """Higher is better."""
     caller: str = ""
     """Whose it was, where callers stay with one version; empty: it was dealt out by itself."""
 
@@ -104,111 +96,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     candidate_requests: int
     more_needed: int = 0
     """Requests of the candidate that are missing; those of the baseline where it is short."""
-
-
-class _Growing(Protocol):
-    """Evidence on one watched thing."""
-
-    @property
-    def wealth(self) -> float: ...
-
-    def add(self, baseline: list[float], candidate: list[float]) -> None: ...
-
-
-class _Tails:
-    """Whether the candidate is beyond the baseline's slow end more often than the baseline is.
-
-    The thresholds of a block are read from the blocks before it, so they depend on nothing in it.
-    """
-
-    def __init__(self) -> None:
-        self._seen: deque[float] = deque()
-        self._ordered: list[float] = []
-        """The same, by size."""
-        self._beyond = [TwoProportions() for _ in TAILS]
-
-    @property
-    def wealth(self) -> float:
-        return mean(each.wealth for each in self._beyond)
-
-    def add(self, baseline: list[float], candidate: list[float]) -> None:
-        ordered = self._ordered
-        if len(ordered) >= _TAIL_AFTER:
-            for tail, beyond in zip(TAILS, self._beyond, strict=True):
-                threshold = ordered[int(tail * (len(ordered) - 1))]
-                beyond.add(
-                    [value > threshold for value in baseline],
-                    [value > threshold for value in candidate],
-                )
-        for value in baseline:
-            self._seen.append(value)
-            insort(ordered, value)
-            if len(ordered) > _KEPT:
-                del ordered[bisect_left(ordered, self._seen.popleft())]
-
-
-class _Times:
-    """Evidence on a duration: its middle and its slow end."""
-
-    def __init__(self, slower: float) -> None:
-        self._allowed = 1 + slower
-        self._middle = Ranks()
-        self._tails = _Tails()
-
-    @property
-    def wealth(self) -> float:
-        return mean((self._middle.wealth, self._tails.wealth))
-
-    def add(self, baseline: list[float], candidate: list[float]) -> None:
-        allowed = [each * self._allowed for each in baseline]
-        self._middle.add(allowed, candidate)
-        self._tails.add(allowed, candidate)
-
-
-class _Lengths:
-    """Evidence on how long answers are, in either direction."""
-
-    def __init__(self, longer: float) -> None:
-        self._allowed = 1 + longer
-        self._above = Ranks()
-        self._below = Ranks()
-
-    @property
-    def wealth(self) -> float:
-        return mean((self._above.wealth, self._below.wealth))
-
-    def add(self, baseline: list[float], candidate: list[float]) -> None:
-        self._above.add([each * self._allowed for each in baseline], candidate)
-        self._below.add([each * self._allowed for each in candidate], baseline)
-
-
-class _Scores:
-    """Evidence on quality: how often the candidate's score is under a baseline's."""
-
-    def __init__(self, worse: float) -> None:
-        self._worse = worse
-        self._under = Ranks()
-
-    @property
-    def wealth(self) -> float:
-        return self._under.wealth
-
-    def add(self, baseline: list[float], candidate: list[float]) -> None:
-        self._under.add([each + self._worse for each in candidate], baseline)
-
-
-class _Happenings:
-    """Evidence on something that happens to a request or does not."""
-
-    def __init__(self) -> None:
-        self._more = TwoProportions()
-
-    @property
-    def wealth(self) -> float:
-        return self._more.wealth
-
-    def add(self, baseline: list[float], candidate: list[float]) -> None:
-        self._more.add([value > 0 for value in baseline], [value > 0 for value in candidate])
+    judge: str = ""
+    """Whose scores were compared; empty: nobody's."""
+    judged_baseline: int = 0
+    judged_candidate: int = 0
+    """Answers with a score that was compared."""
+    abstained: int = 0
+    """Answers of either version of which the judge could not say."""
 
 
 class Comparison:
@@ -217,13 +111,13 @@ class Comparison:
     def __init__(self, rules: CanaryRules) -> None:
         self._rules = rules
         tolerances = rules.tolerances
-        makers: dict[Watched, Callable[[], _Growing]] = {
-            "errors": _Happenings,
-            "truncations": _Happenings,
-            "ttft": lambda: _Times(tolerances.slower),
-            "itl": lambda: _Times(tolerances.slower),
-            "length": lambda: _Lengths(tolerances.longer),
-            "quality": lambda: _Scores(tolerances.worse),
+        makers: dict[Watched, Callable[[], Growing]] = {
+            "errors": Happenings,
+            "truncations": Happenings,
+            "ttft": lambda: Times(tolerances.slower),
+            "itl": lambda: Times(tolerances.slower),
+            "length": lambda: Lengths(tolerances.longer),
+            "quality": lambda: Scores(tolerances.worse),
         }
         self._growing = {watched: makers[watched]() for watched in rules.watch}
         self._waiting: dict[tuple[Watched, Arm], list[float]] = {
@@ -231,6 +125,8 @@ class Comparison:
         }
         """Values of the block that is not full yet."""
         self._sums = {(watched, arm): [0.0, 0] for watched in rules.watch for arm in _ARMS}
+        self._compared = dict.fromkeys(self._waiting, 0)
+        """Values in blocks that had both sides."""
         self._counts: dict[Arm, int] = {"baseline": 0, "candidate": 0}
         self._callers = {watched: Callers() for watched in rules.watch if watched in _OF_CALLERS}
         self._named = 0
@@ -244,20 +140,33 @@ class Comparison:
             value = _value(watched, evidence)
             if value is None:
                 continue
-            total = self._sums[watched, arm]
-            total[0] += value
-            total[1] += 1
-            if evidence.caller and watched in self._callers:
-                self._callers[watched].add(arm, evidence.caller, value)
-            self._waiting[watched, arm].append(value)
-            baseline = self._waiting[watched, "baseline"]
-            candidate = self._waiting[watched, "candidate"]
-            if len(baseline) + len(candidate) < BLOCK:
-                continue
-            if baseline and candidate:
-                self._growing[watched].add(baseline.copy(), candidate.copy())
-            baseline.clear()
-            candidate.clear()
+            self._take(watched, arm, value, evidence.caller)
+
+    def judged(self, arm: Arm, score: float, caller: str) -> None:
+        """Take in a judge's score of one of the requests, in the order in which they are heard of.
+
+        A judge that does not look at who answered deals scores out to blocks as chance does.
+        """
+        if "quality" in self._growing:
+            self._take("quality", arm, score, caller)
+
+    def _take(self, watched: Watched, arm: Arm, value: float, caller: str) -> None:
+        total = self._sums[watched, arm]
+        total[0] += value
+        total[1] += 1
+        if caller and watched in self._callers:
+            self._callers[watched].add(arm, caller, value)
+        self._waiting[watched, arm].append(value)
+        baseline = self._waiting[watched, "baseline"]
+        candidate = self._waiting[watched, "candidate"]
+        if len(baseline) + len(candidate) < BLOCK:
+            return
+        if baseline and candidate:
+            self._growing[watched].add(baseline.copy(), candidate.copy())
+            self._compared[watched, "baseline"] += len(baseline)
+            self._compared[watched, "candidate"] += len(candidate)
+        baseline.clear()
+        candidate.clear()
 
     @property
     def alarmed(self) -> bool:
@@ -286,7 +195,6 @@ class Comparison:
         found = [each for each in readings if each.evidence >= each.alarm_at]
         loud = [each for each in found if not self._may_be_callers(each.watched)]
         missing = {arm: self._rules.min_requests - count for arm, count in self._counts.items()}
-        unseen = [each.watched for each in readings if each.candidate is None]
         if loud:
             worst = max(loud, key=lambda each: each.evidence)
             return self._found("alarm", _told(worst), readings)
@@ -303,9 +211,16 @@ class Comparison:
             return self._found(
                 "hold", f"{more} more requests of the live version are needed", readings, more
             )
-        if "quality" in unseen:
-            return self._found("hold", "no answer of the candidate was judged yet", readings, 1)
+        unjudged = {arm: self._rules.min_requests - self._judged(arm) for arm in _ARMS}
+        short: Arm = "candidate" if unjudged["candidate"] > 0 else "baseline"
+        if "quality" in self._growing and (more := unjudged[short]) > 0:
+            whose = "the candidate" if short == "candidate" else "the live version"
+            reason = f"scores of at least {more} more answers of {whose} are needed"
+            return self._found("hold", reason, readings, more)
         return self._found("pass", "nothing speaks against the candidate", readings)
+
+    def _judged(self, arm: Arm) -> int:
+        return self._compared.get(("quality", arm), 0)
 
     def _reading(self, watched: Watched) -> Reading:
         return Reading(
@@ -330,6 +245,8 @@ class Comparison:
             baseline_requests=self._counts["baseline"],
             candidate_requests=self._counts["candidate"],
             more_needed=more,
+            judged_baseline=self._judged("baseline"),
+            judged_candidate=self._judged("candidate"),
         )
 
 
@@ -385,4 +302,4 @@ def _value(watched: Watched, evidence: Evidence) -> float | None:
         case "length":
             return None if evidence.tokens is None else float(evidence.tokens)
         case "quality":
-            return evidence.quality
+            return None  # it is judged later: `Comparison.judged`

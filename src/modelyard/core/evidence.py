@@ -5,17 +5,19 @@ whoever looks at it as often as they like finds it at 1/alpha or over with a pro
 alpha (Ville's inequality). That is what a rollout needs, which looks all the time and stops when it
 has seen enough; a p-value that is looked at all the time finds something in the end.
 
-Both accumulators here take blocks of requests and bet on who of a block is which: that was drawn
+The accumulators here take blocks of requests and bet on who of a block is which: that was drawn
 by chance, so under the null every way to deal the block's values out to the two sides is as likely
-as any other, whatever the load did meanwhile to both. A bet pays the likelihood of what is seen
-under a suspected difference over its likelihood under that null, exactly.
+as any other, whatever the load did meanwhile to both. Two of them pay the likelihood of what is
+seen under a suspected difference over its likelihood under that null, exactly; the third stakes a
+share of the wealth on the difference of two means, which under the null is nothing on average.
 
 Sources: Ramdas, Grünwald, Vovk, Shafer, "Game-theoretic statistics and safe anytime-valid
 inference", Statistical Science 2023; Turner, Ly, Grünwald, "Generic E-variables for exact
 sequential k-sample tests that allow for optional stopping", JSPI 2024 (blocks); Fisher's noncentral
 hypergeometric distribution (two proportions, given how often it happened at all); Mann, Whitney,
 "On a test of whether one of two random variables is stochastically larger than the other", Annals
-of Mathematical Statistics 1947 (the distribution of the number of pairs that are over).
+of Mathematical Statistics 1947 (the distribution of the number of pairs that are over);
+Waudby-Smith, Ramdas, "Estimating means of bounded random variables by betting", JRSS B 2024.
 """
 
 import math
@@ -26,6 +28,8 @@ ODDS = (2.0, 5.0, 25.0)
 """By how much the candidate's odds are suspected to be over the baseline's."""
 OVERS = (0.55, 0.65, 0.8, 0.95)
 """Shares of pairs in which the candidate's value is suspected to be over the baseline's."""
+STAKES = (0.1, 0.3, 0.6, 0.95)
+"""Shares of the largest stake that no block can lose all of."""
 
 
 class TwoProportions:
@@ -83,6 +87,33 @@ class Ranks:
         for index, share in enumerate(OVERS):
             tilt, log_mean = _bet_on_pairs(share, a, b)
             self._logs[index] += tilt * over - log_mean
+
+
+class Means:
+    """Whether the baseline's values, which lie in [0, 1], are over the candidate's on average.
+
+    Null hypothesis: in each block the candidate's values fall short of the baseline's by `worse` at
+    most, on average. Each block is a bet on the difference of both means: the stakes are fixed
+    beforehand, and what is staked can't be lost whole, because the difference is bounded.
+    """
+
+    def __init__(self, worse: float = 0.0) -> None:
+        self._worse = worse
+        self._logs = [0.0] * len(STAKES)
+
+    @property
+    def wealth(self) -> float:
+        """The evidence; 1 is none."""
+        return mean_of_logs(self._logs)
+
+    def add(self, baseline: Sequence[float], candidate: Sequence[float]) -> None:
+        """One block of concurrent requests, both sides non-empty: the value of each."""
+        _refuse_nothing(len(baseline), len(candidate))
+        if not all(0 <= value <= 1 for value in (*baseline, *candidate)):
+            raise ValueError("values from 0 to 1 are compared")
+        short = sum(baseline) / len(baseline) - sum(candidate) / len(candidate) - self._worse
+        for index, stake in enumerate(STAKES):
+            self._logs[index] += math.log1p(stake / (1 + self._worse) * short)
 
 
 def mean(wealths: Iterable[float]) -> float:

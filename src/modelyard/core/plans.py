@@ -56,10 +56,10 @@ def _check(plan: Plan) -> None:
         raise InvalidConfig(
             f"alpha {plan.canary.alpha:g} is no chance between 0 and 1", next_step=_NEXT
         )
-    if "quality" in plan.canary.watch:
+    if plan.canary.judge and "quality" not in plan.canary.watch:
         raise InvalidConfig(
-            "canary.watch names quality, and nothing judges answers yet",
-            next_step="take it out: such a canary could never pass",
+            "canary.judge names a judge, and canary.watch does not name quality",
+            next_step="add quality to canary.watch, or take the judge out",
         )
     if not plan.canary.watch:
         raise InvalidConfig("canary.watch names nothing to compare", next_step=_NEXT)

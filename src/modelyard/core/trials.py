@@ -47,7 +47,7 @@ def arm_of(record: RequestRecord, baseline: Side | None, candidate: Side) -> Arm
 
 
 def within_step(record: RequestRecord, history: Sequence[Entry]) -> bool:
-    """Whether it began and ended in one and the same step of a rollout.
+    """Whether it began and ended in one and the same step of a rollout, heard of when it may.
 
     Requests are seen when they end, the short ones first: of those that began before a step, when
     the live version got a larger share, only long ones are left to end in it, and most of them are
@@ -55,8 +55,11 @@ def within_step(record: RequestRecord, history: Sequence[Entry]) -> bool:
     candidate look quick and short of words.
     """
     ended = record.received_at + record.e2e_s
-    steps = [entry.at for entry in history if entry.phase is Phase.STEPPING and entry.at <= ended]
-    return bool(steps) and record.received_at >= max(steps)
+    before = [entry for entry in history if entry.at <= ended]
+    if not before:
+        return False
+    last = max(before, key=lambda entry: entry.at)
+    return last.phase is Phase.STEPPING and record.received_at >= last.at
 
 
 def evidence_of(record: RequestRecord) -> Evidence:

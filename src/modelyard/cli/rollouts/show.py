@@ -56,6 +56,13 @@ def _compared(finding: dict[str, Any]) -> Iterator[str]:
         f"compared  {finding['candidate_requests']} requests of the candidate with "
         f"{finding['baseline_requests']}: {finding['verdict']}, {finding['reason']}"
     )
+    if finding.get("judge"):
+        abstained = f", {finding['abstained']} abstentions" if finding["abstained"] else ""
+        yield (
+            f"judged    {finding['judged_candidate']} answers of the candidate and "
+            f"{finding['judged_baseline']} of the other{abstained}"
+        )
+        yield f"            by {finding['judge']}"
     for reading in finding["readings"]:
         yield (
             f"            {reading['watched']:<12} {_number(reading['candidate'])} against "
