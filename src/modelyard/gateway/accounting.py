@@ -258,7 +258,9 @@ def _cost(call: Call, prompt: int, completion: int) -> float | None:
 
 def _caller(call: Call) -> str | None:
     """Who stays with one of two versions, told apart and not told: a hash."""
-    shared = call.route is not None and sum(slot.weight > 0 for slot in call.route.slots) > 1
+    if call.route is None or len(call.route.slots) < 2:
+        return None
+    shared = sum(slot.weight > 0 for slot in call.route.slots) > 1
     caller = call.caller if shared else ""
     if not caller:
         return None
