@@ -55,6 +55,9 @@ COMMANDS: dict[str, Entry] = {
     "cost": Entry("modelyard.cli.cost:cost", "Show what requests and idle time cost.", _SERVE),
     "explain": Entry("modelyard.cli.explain:explain", "Say why a request went as it did.", _SERVE),
     "alerts": Entry("modelyard.cli.alerts:app", "See and silence alerts, test rules.", _SERVE),
+    "metrics": Entry(
+        "modelyard.cli.metrics:app", "What is measured, for a Prometheus and a Grafana.", _TOOLS
+    ),
     "conformance": Entry(
         "modelyard.cli.conformance:app", "Check any gateway against what can go wrong.", _TOOLS
     ),
