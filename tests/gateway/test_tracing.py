@@ -191,6 +191,23 @@ async def test_a_refusal_has_a_span_and_is_no_error_of_ours(
     assert told["modelyard.outcome"] == "rejected"
 
 
+async def test_the_simple_api_belongs_to_its_callers_trace_too(
+    start_rig: StartRig, receiver: Receiver, engines: list[Engine]
+) -> None:
+    rig = await traced(start_rig, receiver, model_route([engines[0].url]), sample=0.0)
+    batch = [{"prompt": "a", "max_length": 1}, {"prompt": "b", "max_length": 1}]
+    for path, body in (
+        ("/generate", {"prompt": "x", "max_length": 1}),
+        ("/generate", {"prompt": "x", "nonsense": 1}),
+        ("/batch_generate", batch),
+    ):
+        await rig.client.post(path, json=body, headers=SAMPLED)
+    found = await spans(receiver, 4)
+    assert {span.parent_span_id.hex() for span in found} == {CALLER}
+    assert len({span.span_id for span in found}) == 4
+    assert sorted(span.name for span in found) == ["chat m", "chat m", "chat m", "request"]
+
+
 async def test_the_cache_is_on_the_span(
     start_rig: StartRig, receiver: Receiver, engines: list[Engine]
 ) -> None:

@@ -1,6 +1,6 @@
 """Whether a request is let in: who asks, for what, within which limits; no replica is asked."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -104,9 +104,15 @@ class Admission:
             call.hides_usage = True
             call.body = ask_for_usage(view, call.body)
 
-    def admit_generate(self, call: Call, request: Request, asked: GenerateRequest) -> None:
-        """Fill `call` from a simple request, turned into the OpenAI form that its model takes."""
+    def admit_generate(
+        self, call: Call, request: Request, read: Callable[[], GenerateRequest]
+    ) -> None:
+        """Fill `call` from a simple request, turned into the OpenAI form that its model takes.
+
+        Who asks is looked at before what is asked, which `read` tells.
+        """
         self._greet(call, request)
+        asked = read()
         route = self.route(asked.model_name, call.key)
         _check_ranges(asked)
         chat = not asked.raw and all(slot.chat_template for slot in route.slots)

@@ -247,7 +247,7 @@ class Gateway:
         read: Callable[[], GenerateRequest],
     ) -> "bytes | ModelyardError":
         async def work(call: Call) -> Answer | None:
-            self._admission.admit_generate(call, request, read())
+            self._admission.admit_generate(call, request, read)
             return _simple(call, await self._dispatcher.run(call, connection))
 
         answer = await self._settle(call, connection, work)
