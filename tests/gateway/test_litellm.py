@@ -124,7 +124,7 @@ _any = st.recursive(
 _NAMES = (
     "model", "api_base", "rpm", "tpm", "weight", "timeout", "stream_timeout", "max_retries",
     "num_retries", "order", "max_parallel_requests", "temperature", "base_url", "unknown_one",
-    "custom_llm_provider", "cooldown_time", "litellm_credential_name",
+    "custom_llm_provider", "cooldown_time", "litellm_credential_name", "input_cost_per_token",
 )  # fmt: skip
 _params = st.builds(
     lambda some, model, base, key: some | model | base | key,

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 import yaml
 
+from modelyard.core.cost import Price
 from modelyard.core.errors import InvalidConfig
+from modelyard.gateway.filesource import read_config
 from modelyard.gateway.litellm import Conversion, convert_file
 from modelyard.gateway.litellm_notes import HIDDEN
 from modelyard.gateway.litellm_writing import written
@@ -422,3 +424,30 @@ def test_a_placeholder_is_no_reason_to_speak_of_another_key(convert: Any) -> Non
     told = [note.why for note in found.notes if note.path.endswith("api_key")]
     assert len(told) == 1
     assert "placeholder" in told[0]
+
+
+def test_prices_of_a_token_are_those_of_a_million(convert: Any, tmp_path: Path) -> None:
+    priced = entry("a", input_cost_per_token=0.0000002, output_cost_per_token="nothing")
+    beside = entry("b") | {
+        "model_info": {"input_cost_per_token": 2.5e-6, "output_cost_per_token": 1e-5,
+                       "cache_read_input_token_cost": 1.25e-6, "output_cost_per_second": 1}
+    }  # fmt: skip
+    wrong = entry("c", input_cost_per_token=-1)
+
+    found = convert({"model_list": [priced, beside, wrong]})
+
+    prices = {name: model["upstreams"][0].get("price") for name, model in models(found).items()}
+    assert prices == {
+        "a": {"input_per_million": 0.2},
+        "b": {"input_per_million": 2.5, "cached_per_million": 1.25, "output_per_million": 10.0},
+        "c": None,
+    }
+    said = notes(found)
+    assert "model_list[0].litellm_params.output_cost_per_token" in said
+    assert "prices are of tokens here" in said["model_list[1].model_info.output_cost_per_second"]
+    assert "model_list[2].litellm_params.input_cost_per_token" in said
+    file = tmp_path / "gateway.yaml"
+    file.write_text(written(found, "config.yaml"))
+    assert yaml.safe_load(file.read_text())["currency"] == "USD"
+    slot = read_config(file, {}).snapshot.models[0].slots[0]
+    assert slot.replicas[0].price == Price(input_per_million=0.2)

@@ -90,7 +90,9 @@ class _Converter:
         general.rest(OF_GENERAL)
         self._file.below("environment_variables").rest((OF_VARIABLES,))
         self._file.rest(OF_FILE)
-        settings["models"] = [group.settings for group in groups.values()]
+        models = settings["models"] = [group.settings for group in groups.values()]
+        if any("price" in each for model in models for each in model["upstreams"]):
+            settings["currency"] = "USD"
         return Conversion(
             settings=settings,
             sources={name: group.paths for name, group in groups.items()},

@@ -22,7 +22,15 @@ from modelyard.gateway.litellm_reasons import OF_DEPLOYMENT, OF_MODEL, OF_MODEL_
 
 LONGEST_NAME = 128
 LONGEST_S = 86_400
-_BESIDE = ("weight", "rpm", "tpm", "order", "timeout", "stream_timeout", "max_retries")
+_PRICES = {
+    "input_cost_per_token": "input_per_million",
+    "cache_read_input_token_cost": "cached_per_million",
+    "output_cost_per_token": "output_per_million",
+}
+_DEAREST_PER_TOKEN = 1000.0
+_BESIDE = (
+    "weight", "rpm", "tpm", "order", "timeout", "stream_timeout", "max_retries", *_PRICES,
+)  # fmt: skip
 """Settings that LiteLLM takes beside `litellm_params` too."""
 _BY_MODE: Mapping[str, tuple[Operation, ...]] = {
     "chat": (),
@@ -41,7 +49,7 @@ class Deployment(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     path: str
     upstream: dict[str, Any]
-    """`url`, and `model`, `max_concurrency`, `api_key_env` where they are set."""
+    """`url`, and `model`, `max_concurrency`, `api_key_env`, `price` where they are set."""
     operations: tuple[Operation, ...]
     """Empty: the defaults."""
     counts_messages: bool
@@ -130,6 +138,8 @@ class DeploymentReader:
             )
         if key is not None:
             upstream["api_key_env"] = key
+        if price := _price(params):
+            upstream["price"] = price
         weight = params.number("weight", over=-1)
         if weight is not None and weight < 0:
             params.wrong("weight", weight)
@@ -232,6 +242,20 @@ def _operations(name: str, provider: Provider, mode: str | None) -> tuple[Operat
             "serve it from elsewhere",
             mode,
         )
+    return found
+
+
+def _price(params: Section) -> dict[str, float]:
+    """LiteLLM's prices are of one token, and in dollars."""
+    found: dict[str, float] = {}
+    for theirs, ours in _PRICES.items():
+        each = params.number(theirs, over=-1)
+        if each is None:
+            continue
+        if not 0 <= each <= _DEAREST_PER_TOKEN:
+            params.wrong(theirs, each)
+            continue
+        found[ours] = round(each * 1_000_000, 9)
     return found
 
 

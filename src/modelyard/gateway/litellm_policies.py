@@ -30,7 +30,7 @@ _BALANCING: Mapping[str, tuple[str, str]] = {
         "least_in_flight",
         "the gateway counts requests in flight, not tokens of the last minute",
     ),
-    "cost-based-routing": ("least_in_flight", "the gateway knows no prices"),
+    "cost-based-routing": ("least_in_flight", "the gateway does not choose by price"),
 }
 _AFFINITY: Mapping[str, tuple[str, str | None, str]] = {
     "prompt_caching": (

@@ -9,8 +9,8 @@ from modelyard.gateway.litellm_notes import Reason
 _NOTHING = "nothing is needed"
 _PRICES = Reason(
     ("*_cost*", "*pricing*", "*budget*", "*spend*", "litellm_provider", "cost_*", "*_uplift_*"),
-    "this gateway knows no prices and no money",
-    "bound tokens: limits.tokens_per_day or tokens_per_month of a key, tenant or model",
+    "prices are of tokens here, or of an upstream's hours, and budgets are limits of money",
+    "write `price` beside the model; bound money: limits.cost_per_day or cost_per_month",
 )
 _LOGS = Reason(
     (

@@ -82,6 +82,9 @@ def _lines(conversion: Conversion, source: str) -> Iterator[str]:
     if "max_body_bytes" in settings:
         yield ""
         yield from _yaml({"max_body_bytes": settings["max_body_bytes"]})
+    if "currency" in settings:
+        yield ""
+        yield from _yaml({"currency": settings["currency"]})
     yield ""
     yield "models:"
     for model in settings["models"]:
