@@ -10,13 +10,18 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import msgspec
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from tests.collector import Collector as Receiver
 from tests.collector import attributes, events
 from tests.gateway.rig import DIGEST, Engine, Rig, StartRig, chat, eventually, model_route
 
+from modelyard.core.cost import Price
+from modelyard.core.records import RequestRecord
 from modelyard.core.routes import Caching, Policy
+from modelyard.core.telemetry import RequestLogOptions
+from modelyard.gateway.tokens import make_token
 from modelyard.observe.collectors import Collector
 
 TRACE, CALLER = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
@@ -111,6 +116,36 @@ async def test_a_request_is_one_span_with_its_way(
     # The engine's own span, where it makes one, is this one's child.
     assert (await asked(engines[0]))["traceparent"] == f"00-{TRACE}-{span.span_id.hex()}-01"
     assert (await asked(engines[0]))["tracestate"] == SAMPLED["tracestate"]
+
+
+async def test_one_id_joins_all_that_is_known_of_a_request(
+    start_rig: StartRig, receiver: Receiver, engines: list[Engine]
+) -> None:
+    """What the client was told, the record, the line of the log, the span, the explanation."""
+    route = model_route([engines[0].url])
+    slot = msgspec.structs.replace(route.slots[0], price=Price(output_per_million=2.0))
+    rig = await traced(
+        start_rig,
+        receiver,
+        msgspec.structs.replace(route, slots=(slot,)),
+        request_log=RequestLogOptions(file="requests.jsonl"),
+    )
+    make_token(rig.home.gateway_token)
+
+    reply = await rig.client.post("/v1/chat/completions", json=chat("hello", max_tokens=5))
+
+    (record,) = await rig.records(1)
+    (span,) = await spans(receiver, 1)
+    (line,) = await eventually(rig.log, bool, 20)
+    told = attributes(span)
+    explained = await rig.admin(f"/admin/requests/{record.request_id}")
+    assert record.request_id == reply.headers["x-request-id"] == told["modelyard.request_id"]
+    assert line == record == msgspec.convert(explained["record"], RequestRecord)
+    assert (record.version, record.digest, record.completion_tokens) == (3, DIGEST, 5)
+    assert record.cost == pytest.approx(5 * 2.0 / 1e6)
+    assert record.e2e_s >= (record.ttft_s or 0) > 0
+    assert (told["modelyard.cost"], told["modelyard.ttft_s"]) == (record.cost, record.ttft_s)
+    assert record.trace_id == span.trace_id.hex()
 
 
 async def test_without_a_caller_a_new_trace_begins(
