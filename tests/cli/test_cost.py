@@ -187,7 +187,7 @@ def test_many_tenants_are_folded_with_a_count(capsys: pytest.CaptureFixture[str]
 def test_what_is_not_known_is_said_with_the_setting(capsys: pytest.CaptureFixture[str]) -> None:
     command._print_table(
         reported(
-            row("blue", 0, priced=0),
+            row("blue", 0, priced=1),  # one was refused, and cost nothing
             total=row("", 0, priced=0),
             unpriced_models=("m",),
             missing_settings=("cost.replica_hour.process",),

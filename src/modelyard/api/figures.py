@@ -36,9 +36,14 @@ def figures(sums: Sums, seconds: float) -> Figures:
         token_rate=sums.completion_tokens / seconds,
         tokens_in=sums.prompt_tokens,
         tokens_out=sums.completion_tokens,
-        cost=sums.cost_nanos / NANOS if sums.priced else None,
+        cost=sums.cost_nanos / NANOS if _is_known(sums) else None,
         priced_count=sums.priced,
     )
+
+
+def _is_known(sums: Sums) -> bool:
+    """Whether the cost of some of it is; those that got to no replica cost nothing."""
+    return sums.cost_nanos > 0 or 0 < sums.requests == sums.priced
 
 
 def together(parts: Iterable[Sums]) -> Sums:

@@ -235,7 +235,7 @@ def _notes(report: CostReport) -> Iterator[str]:
 
 def _known(row: CostRow) -> bool:
     """Whether the cost of some of it is known."""
-    return row.priced > 0 or row.requests == 0
+    return row.cost_nanos > 0 or row.priced == row.requests
 
 
 def _per_million(row: CostRow) -> int | None:
