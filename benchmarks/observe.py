@@ -1,13 +1,14 @@
 """What observing costs: the gateway with and without metrics, records and traces; the state.
 
-    scripts/bench observe [--rounds 5] [--seconds 4] [--only gateway|controller] [--write]
+    scripts/bench observe [--rounds 5] [--seconds 4] [--only gateway|controller|store] [--write]
 
 The gateway has core 0 for itself; the upstream (nginx, one canned answer), the load and the
 controller share core 1. A gateway that follows a real feed into a real state serves one model to
 one key with three limits. In turns, round by round: everything off, metrics only, all as it ships,
-all and one request in a hundred traced to a collector; ratios are medians over the rounds. Then an
-open loop at half the rate that was reached, with the controller working and with it stopped by a
-signal, in turns.
+all and one request in a hundred traced to a collector; ratios are medians over the rounds. The
+processor time is the gateway's own by the kernel's account, which others on the machine change less
+than the rate. Then an open loop at half the rate that was reached, with the controller working and
+with it stopped by a signal, in turns. Then a month of generated traffic is asked of.
 """
 
 import argparse
@@ -25,7 +26,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+import psutil
 from benchmarks._canned import QUESTION, canned_upstream, pinned, requests_per_s
+from benchmarks._observe_queries import measured
 from benchmarks._open_loop import Found, Shape, measure
 from benchmarks.peers.processes import HOST, Started, free_port, started
 
@@ -72,6 +75,7 @@ def main(argv: Sequence[str]) -> int:
 
 def _gateway_part(folder: Path, rounds: int, seconds: float) -> list[str]:
     rates: dict[str, list[float]] = defaultdict(list)
+    spent: dict[str, list[float]] = defaultdict(list)
     sent = lost = 0
     with canned_upstream(folder / "nginx", OTHER_CORE) as upstream:
         for number in range(rounds):
@@ -79,21 +83,25 @@ def _gateway_part(folder: Path, rounds: int, seconds: float) -> list[str]:
                 place = folder / f"{number}-{parts}-{traced}"
                 with _yard(place, upstream, parts, traced=traced) as yard:
                     yard.rate(1.0)  # warm
-                    rates[name].append(yard.rate(seconds))
-                    print(f"  {name}: {rates[name][-1]:,.0f}/s", file=sys.stderr, flush=True)
+                    begun_s = yard.processor_s()
+                    rate = yard.rate(seconds)
+                    each_us = (yard.processor_s() - begun_s) / (rate * seconds) * 1e6
+                    rates[name].append(rate)
+                    spent[name].append(each_us)
+                    told = f"  {name}: {rate:,.0f}/s, {each_us:.1f} us each"
+                    print(told, file=sys.stderr, flush=True)
                     if parts == "all":
                         sent += yard.sent
                         lost += yard.lost()
                 shutil.rmtree(place)
     off = rates["everything off"]
-    table = [
-        "| the gateway | requests/s (median) | range | of everything off |",
-        "|---|---|---|---|",
-    ]
+    head = "| the gateway | requests/s (median) | range | of everything off | processor time each |"
+    table = [head, "|---|---|---|---|---|"]
     for name, found in rates.items():
         span = f"{min(found):,.0f} to {max(found):,.0f}"
         ratio = median(each / base for each, base in zip(found, off, strict=True))
-        table.append(f"| {name} | {median(found):,.0f} | {span} | {ratio:.1%} |")
+        each = f"{median(spent[name]):.1f} µs"
+        table.append(f"| {name} | {median(found):,.0f} | {span} | {ratio:.1%} | {each} |")
     traces = median(each / base for each, base in zip(rates[TRACED], rates[SHIPPED], strict=True))
     told = f"{sent:,} requests at the gateway's top rate: {lost} records missing in the state."
     return [*table, "", f"Traces at 1 %: {traces:.1%} of the rate without. {told}"]
@@ -111,8 +119,11 @@ WAYS: Mapping[str, tuple[str, bool]] = {
 class _Yard:
     """A gateway that follows a feed into a state."""
 
-    def __init__(self, place: Path, url: str, home: Home, controller: Started) -> None:
+    def __init__(
+        self, place: Path, url: str, home: Home, controller: Started, gateway: Started
+    ) -> None:
         self._place = place
+        self._gateway = gateway
         self.url = url
         self._home = home
         self.controller = controller
@@ -120,6 +131,11 @@ class _Yard:
     def rate(self, seconds: float) -> float:
         """Requests per second that are answered."""
         return requests_per_s(self.url, self._place, OTHER_CORE, seconds, headers=HEADERS)
+
+    def processor_s(self) -> float:
+        """Processor time of the gateway so far."""
+        spent = psutil.Process(self._gateway.pid).cpu_times()
+        return float(spent.user + spent.system)
 
     @property
     def sent(self) -> int:
@@ -169,7 +185,7 @@ def _yard(place: Path, upstream: str, parts: str, *, traced: bool) -> Iterator[_
         )
         url = f"http://{HOST}:{listen}"
         gateway.until_answers(f"{url}/ready", {})
-        yield _Yard(place, url, own, controller)
+        yield _Yard(place, url, own, controller, gateway)
 
 
 @contextlib.contextmanager
@@ -228,6 +244,7 @@ def _controller_part(folder: Path, rounds: int, seconds: float) -> list[str]:
 PARTS: Mapping[str, Callable[[Path, int, float], list[str]]] = {
     "gateway": _gateway_part,
     "controller": _controller_part,
+    "store": measured,
 }
 
 
