@@ -7,11 +7,11 @@ import pytest
 
 from modelyard.core.errors import LaunchFailed
 from modelyard.engines.engine import Command
+from modelyard.launchers.accelerators import choose_accelerators
 from modelyard.launchers.containers import (
     LAUNCHED_LABEL,
     Owner,
     Setting,
-    choose_accelerators,
     container_config,
     container_name,
     exit_from,
@@ -120,12 +120,12 @@ def test_other_labels_bring_back_nothing(told: str) -> None:
 
 
 def test_free_accelerators_are_chosen() -> None:
-    assert choose_accelerators(2, there=4, held={"0", "2"}) == ("1", "3")
+    assert choose_accelerators(2, there=("0", "1", "2", "3"), held={"0", "2"}) == ("1", "3")
 
 
 def test_more_accelerators_than_are_free_fail() -> None:
-    with pytest.raises(LaunchFailed, match="2 accelerators are wanted, and 1 of 2 are free"):
-        choose_accelerators(2, there=2, held={"1"})
+    with pytest.raises(LaunchFailed, match="2 are wanted, and 1 of 2 are free"):
+        choose_accelerators(2, there=("0", "1"), held={"1"})
 
 
 @pytest.mark.parametrize(

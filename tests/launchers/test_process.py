@@ -8,11 +8,12 @@ from pathlib import Path
 
 import psutil
 import pytest
-from tests.launchers.contract import OWNER, LauncherContract, until
+from tests.launchers.contract import OWNER, LauncherContract, ask, until
 
 from modelyard.core.errors import LaunchFailed
 from modelyard.core.home import Home
-from modelyard.launchers.launcher import Launched, Launcher
+from modelyard.launchers.accelerators import ORDER, VISIBLE, Accelerators
+from modelyard.launchers.launcher import Launched, Launcher, Resources
 from modelyard.launchers.logs import LOG_CAP_BYTES
 from modelyard.launchers.process import ProcessLauncher
 from modelyard.launchers.processes import Identity
@@ -31,6 +32,52 @@ class TestProcessLauncher(LauncherContract):
 
     def another(self, home: Home) -> Launcher:
         return ProcessLauncher(home, OWNER)
+
+    async def test_each_has_accelerators_of_its_own(self, launcher: Launcher, home: Home) -> None:
+        """Whoever asks: this controller, the next one, one of another home."""
+        ids = [f"{home.root}/{n}" for n in range(3)]  # of no other test that runs at once
+
+        def seen_anew() -> Launcher:
+            return ProcessLauncher(home, OWNER, Accelerators(lambda: ids))
+
+        async def sees(launched: Launched) -> str:
+            await self.listening(launched)
+            return ask(launched, VISIBLE)
+
+        two, one = Resources(accelerators=2), Resources(accelerators=1)
+        first = await self.start(seen_anew(), resources=two)
+        later = seen_anew()
+        second = await self.start(later, replica="r-2", resources=one)
+        assert await sees(first) == ",".join(ids[:2])
+        assert await sees(second) == ids[2]
+        assert ask(second, ORDER) == "PCI_BUS_ID"
+        with pytest.raises(LaunchFailed, match=r"no free accelerator.*0 of 3 are free"):
+            await self.start(later, replica="r-3", resources=one)
+        assert {found.labels.replica for found in await launcher.running()} == {"r-1", "r-2"}
+        await later.stop(first, 0.0)
+        third = await self.start(later, replica="r-3", resources=one)
+        assert await sees(third) == ids[0]
+
+    async def test_launches_at_once_do_not_share_an_accelerator(
+        self, launcher: Launcher, home: Home
+    ) -> None:
+        ids = [f"{home.root}/{n}" for n in range(4)]
+        other = ProcessLauncher(home, OWNER, Accelerators(lambda: ids))
+        one = Resources(accelerators=1)
+        launched = await asyncio.gather(
+            *(self.start(other, replica=f"r-{n}", resources=one) for n in range(4))
+        )
+        for each in launched:
+            await self.listening(each)
+        assert sorted(ask(each, VISIBLE) for each in launched) == ids
+
+    async def test_who_asked_for_no_accelerator_sees_none(
+        self, launcher: Launcher, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(VISIBLE, "0")
+        launched = await self.start(launcher, env={VISIBLE: "1"})
+        await self.listening(launched)
+        assert ask(launched, VISIBLE) == ""
 
     async def test_it_has_a_session_of_its_own(self, launcher: Launcher) -> None:
         launched = await self.start(launcher)

@@ -52,7 +52,7 @@ from modelyard.core.reconcile import Rules
 from modelyard.core.trust import refuse_untrusted
 from modelyard.engines.catalogue import ENGINES, VOCABULARY_OF, choose_engine
 from modelyard.forms.forms import Forms
-from modelyard.launchers.accelerators import count_accelerators
+from modelyard.launchers.accelerators import Accelerators, count_accelerators
 from modelyard.launchers.docker import DockerLauncher
 from modelyard.launchers.launcher import Launcher
 from modelyard.launchers.process import ProcessLauncher
@@ -161,9 +161,10 @@ class _Controller:
                 ENGINES,
                 signed_by=trust.keys_of(self._home) if trust.require_signed else None,
             )
+            accelerators = Accelerators()
             launchers: Mapping[str, Launcher] = {
-                "process": ProcessLauncher(self._home, self._epoch),
-                "docker": DockerLauncher(self._home, self._epoch),
+                "process": ProcessLauncher(self._home, self._epoch, accelerators),
+                "docker": DockerLauncher(self._home, self._epoch, accelerators),
             }
             life = LifeParts(
                 owner=self._epoch,

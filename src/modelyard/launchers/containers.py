@@ -5,7 +5,7 @@ The dictionaries are those of the Docker Engine API, version 1.41 (Docker 20.10)
 
 import re
 import sys
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -113,17 +113,6 @@ def exit_from(state: Mapping[str, Any]) -> Exit | None:
     if code == _SIGKILLED:
         return Exit(code=code, reason=f"exit code {code}, as after SIGKILL")
     return Exit(code=code, reason=f"exit code {code}")
-
-
-def choose_accelerators(wanted: int, there: int, held: Collection[str]) -> tuple[str, ...]:
-    """Device ids for a worker, none of those that others hold; raises LaunchFailed."""
-    free = [str(number) for number in range(there) if str(number) not in held]
-    if wanted > len(free):
-        raise LaunchFailed(
-            f"{wanted} accelerators are wanted, and {len(free)} of {there} are free",
-            next_step="take something away with: modelyard undeploy NAME",
-        )
-    return tuple(free[:wanted])
 
 
 def held_accelerators(labels: Sequence[Mapping[str, str]]) -> frozenset[str]:

@@ -20,13 +20,12 @@ from pathlib import Path
 
 from modelyard.core.errors import InvalidRequest, LaunchFailed, ModelyardError, NotFound
 from modelyard.core.home import Home
-from modelyard.launchers.accelerators import count_accelerators
+from modelyard.launchers.accelerators import Accelerators
 from modelyard.launchers.containers import (
     ACCELERATORS_LABEL,
     HOME_LABEL,
     Owner,
     Setting,
-    choose_accelerators,
     container_config,
     container_name,
     exit_from,
@@ -59,8 +58,9 @@ class DockerLauncher:
 
     name = "docker"
 
-    def __init__(self, home: Home, owner: str) -> None:
-        """`owner` is the identity that the labels of every launch must name."""
+    def __init__(self, home: Home, owner: str, accelerators: Accelerators | None = None) -> None:
+        """`owner` is the identity that the labels of every launch must name; `accelerators` are
+        shared with the other launchers."""
         self._home = home
         self._owner = owner
         self._identity = home.run / "docker.id"
@@ -72,6 +72,10 @@ class DockerLauncher:
         self._unseen = False
         """Containers may run that nobody looks after: the daemon was away."""
         self._ports = FreePorts()
+        self._accelerators = accelerators or Accelerators()
+        self._accelerators.held_by(self._held)
+        self._known_held: frozenset[str] | None = None
+        """Accelerators that containers held when the daemon last said so."""
         self._creating = threading.Lock()
         self._clearing = threading.Lock()
 
@@ -163,13 +167,14 @@ class DockerLauncher:
             self._daemon.pull(image.name, given_up.is_set)
         user = user_for(self._user(image), os.geteuid(), os.getegid())
         owner = self._own()
-        with self._creating:  # two launches must not choose the same accelerators
+        wanted = spec.resources.accelerators
+        with self._creating, self._accelerators.taken(wanted) as accelerators:
             if given_up.is_set():
                 raise LaunchFailed(f"{spec.labels.replica} is not wanted any more")
             setting = Setting(
                 owner=owner,
                 user=user,
-                accelerators=self._accelerators(spec.resources.accelerators),
+                accelerators=accelerators,
                 started_at=time.time(),
             )
             config = container_config(spec, setting)
@@ -190,12 +195,17 @@ class DockerLauncher:
             )
         return user
 
-    def _accelerators(self, wanted: int) -> tuple[str, ...]:
-        if wanted == 0:
-            return ()
-        found = self._daemon.containers(ACCELERATORS_LABEL)
+    def _held(self) -> frozenset[str]:
+        """Accelerators of all containers that carry our label, whichever home they are of."""
+        try:
+            found = self._daemon.containers(ACCELERATORS_LABEL)
+        except ModelyardError:
+            if self._known_held is None and self._identity.exists():
+                raise  # what runs there may hold any
+            return self._known_held or frozenset()
         labels = [each["Labels"] for each in found if each["State"] in _RUNS]
-        return choose_accelerators(wanted, count_accelerators(), held_accelerators(labels))
+        self._known_held = held_accelerators(labels)
+        return self._known_held
 
     def _running(self) -> list[Launched]:
         """Those that run; what ended, or was never started, is cleared away."""

@@ -19,6 +19,7 @@ import msgspec
 
 from modelyard.core.errors import InvalidRequest, LaunchFailed
 from modelyard.core.home import Home
+from modelyard.launchers.accelerators import ORDER, VISIBLE, Accelerators
 from modelyard.launchers.launcher import (
     Exit,
     Image,
@@ -61,6 +62,8 @@ class _Mark(msgspec.Struct, frozen=True):
     labels: Labels
     placement: Placement
     started_at: float
+    accelerators: tuple[str, ...] = ()
+    """Numbers of those that are its own."""
 
 
 class ProcessLauncher:
@@ -68,14 +71,17 @@ class ProcessLauncher:
 
     name = "process"
 
-    def __init__(self, home: Home, owner: str) -> None:
-        """`owner` is the identity that the labels of every launch must name."""
+    def __init__(self, home: Home, owner: str, accelerators: Accelerators | None = None) -> None:
+        """`owner` is the identity that the labels of every launch must name; `accelerators` are
+        shared with the other launchers."""
         self._home = str(home.root.resolve())
         self._owner = owner
         self._records = home.run / "replicas"
         self._logs = ReplicaLogs(home.logs / "replicas")
         self._exits: dict[str, Exit] = {}
         self._ports = FreePorts()
+        self._accelerators = accelerators or Accelerators()
+        self._accelerators.held_by(held_by_processes)
 
     def check(self, image: Image | None, resources: Resources) -> None:
         """Raise InvalidRequest for an image, and for processors that this machine lacks."""
@@ -171,8 +177,9 @@ class ProcessLauncher:
         return await asyncio.to_thread(self._logs.tail, replica, lines)
 
     def _launch(self, spec: LaunchSpec) -> Launched:
-        mark = _Mark(self._home, spec.labels, spec.placement, time.time())
-        pid = self._spawn(spec, mark)
+        with self._accelerators.taken(spec.resources.accelerators) as accelerators:
+            mark = _Mark(self._home, spec.labels, spec.placement, time.time(), accelerators)
+            pid = self._spawn(spec, mark)
         _bound(pid, spec.resources)
         identity = Identity.of(pid)
         if identity is None:
@@ -188,6 +195,8 @@ class ProcessLauncher:
         # A module of the working directory must not come before the worker's own.
         environment |= {"PYTHONSAFEPATH": "1", "PYTHONUNBUFFERED": "1"}
         environment |= spec.command.env
+        # Numbered as nvidia-smi does; who asked for none sees none, as in a container.
+        environment |= {ORDER: "PCI_BUS_ID", VISIBLE: ",".join(mark.accelerators)}
         environment[MARK] = msgspec.json.encode(mark).decode()
         log = self._logs.open(spec.labels.replica)
         try:
@@ -241,14 +250,8 @@ class ProcessLauncher:
 
     def _mark(self, pid: int) -> _Mark | None:
         """What a process of this home was started as, or by; None for any other process."""
-        raw = read_environment(pid, MARK)
-        if raw is None:
-            return None
-        try:
-            mark = msgspec.json.decode(raw, type=_Mark)
-        except msgspec.DecodeError:
-            return None
-        return mark if mark.home == self._home else None
+        mark = _mark_of(pid)
+        return mark if mark is not None and mark.home == self._home else None
 
     def _marked(self, pid: int, replica: str) -> bool:
         mark = self._mark(pid)
@@ -265,6 +268,24 @@ class ProcessLauncher:
 
     def _record(self, replica: str) -> Path:
         return self._records / f"{replica}.json"
+
+
+def held_by_processes() -> frozenset[str]:
+    """Accelerators of the workers of every home of this user, and of what these started: it may
+    outlive them, and goes on using what they were given."""
+    marks = (_mark_of(pid) for pid in all_pids())
+    return frozenset(device for mark in marks if mark is not None for device in mark.accelerators)
+
+
+def _mark_of(pid: int) -> _Mark | None:
+    """What a process, or whatever started it, was started as; None for what is no worker's."""
+    raw = read_environment(pid, MARK)
+    if raw is None:
+        return None
+    try:
+        return msgspec.json.decode(raw, type=_Mark)
+    except msgspec.DecodeError:
+        return None
 
 
 def _launched(mark: _Mark, identity: Identity) -> Launched:
