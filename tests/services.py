@@ -57,10 +57,17 @@ def _docker() -> str:
     return ""
 
 
+def _prometheus() -> str:
+    if shutil.which("promtool") and shutil.which("prometheus"):
+        return ""
+    return "prometheus and promtool are not there; on Debian: apt-get install prometheus"
+
+
 MISSING: Mapping[str, Callable[[], str]] = {
     "mlflow": _mlflow,
     "btrfs": _btrfs,
     "docker": _docker,
     "postgresql": _postgresql,
+    "prometheus": _prometheus,
 }
 """Service → why it can't be used; empty when it can."""

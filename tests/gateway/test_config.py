@@ -176,6 +176,7 @@ TWO += "{name: NAME, upstreams: [{url: 'http://i'}]MORE}]\n"
         (MODEL + "tenants: [{name: t}]\nkeys: [{id: a, secret_env: S, tenant: u}]\n", 0,
          "there is no 'u'", "default, t"),
         (MODEL + "keys: [{id: a, secret_env: ODD}]\n", 0, "no header can carry", "alone"),
+        (TWO.replace("NAME", '"n\\nb"').replace("MORE", ""), 0, "models[1].name: ", ""),
         (TWO.replace("NAME", "n").replace("MORE", ", default: true"), 0,
          "more than one is the default", "leave one"),
     ],

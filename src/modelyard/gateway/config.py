@@ -30,7 +30,8 @@ from modelyard.core.telemetry import RequestLogOptions, TraceOptions
 from modelyard.gateway.cache import CacheBounds
 
 Limits = dict[LimitKind, Annotated[float, Meta(gt=0)]]
-Name = Annotated[str, Meta(min_length=1, max_length=128)]
+Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
+"""Goes out in a header of every answer: a line of its own in it would be one there too."""
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -38,7 +38,6 @@ LABELS: Mapping[str, str] = MappingProxyType(
         "result": "`hit`, `miss`, `joined` or `bypass`.",
         "reason": "Why, in a word.",
         "state": "`starting`, `warming`, `ready`, `unhealthy`, `draining`.",
-        "strategy": "`blue-green`, `canary`, `shadow`, `recreate`.",
         "call": "`write`: a change that the reconcile loop makes; `records`: a batch of records.",
         "engine": "Name of the engine.",
         "release": "Version of Modelyard.",
