@@ -1,11 +1,11 @@
 """What each alert rule sees in the facts. Pure: the loop, the preview and the tests call this."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import assert_never
 
 import msgspec
 
-from modelyard.core.alert_states import Finding, Verdict
+from modelyard.core.alert_states import FOLDED, Finding, Verdict
 from modelyard.core.alerting import (
     AnyRule,
     BudgetRule,
@@ -109,11 +109,12 @@ def windows_of(rule: AnyRule) -> tuple[Window, ...]:
     return ()
 
 
-def look(rule: AnyRule, facts: AlertFacts) -> list[Finding]:
-    """What the rule finds, a line for each subject."""
+def look(rule: AnyRule, facts: AlertFacts, known: Iterable[str] = ()) -> list[Finding]:
+    """What the rule finds, a line for each subject; `known` are those that have an alert: a model
+    that nobody asks any more has no data, it is not well."""
     match rule:
         case BurnRateRule() | LatencyRule():
-            return list(_burning(rule, facts))
+            return list(_burning(rule, facts, known))
         case BudgetRule():
             return list(_budgets(rule, facts))
         case CrashLoopRule():
@@ -128,9 +129,12 @@ def look(rule: AnyRule, facts: AlertFacts) -> list[Finding]:
             assert_never(rule)
 
 
-def _burning(rule: BurnRateRule | LatencyRule, facts: AlertFacts) -> Iterator[Finding]:
+def _burning(
+    rule: BurnRateRule | LatencyRule, facts: AlertFacts, known: Iterable[str]
+) -> Iterator[Finding]:
     long, short = (facts.requests.get(window, {}) for window in windows_of(rule))
-    asked = sorted(long.keys() | short.keys()) if rule.models is None else rule.models
+    seen = {*long, *short, *known} - {FOLDED}
+    asked = sorted(seen) if rule.models is None else rule.models
     doubt_s = min(facts.went_back_s, rule.long_s) + rule.short_s - facts.went_back_s_ago
     for model in asked:
         if doubt_s > 0 and facts.went_back_s > 0:

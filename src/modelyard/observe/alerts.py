@@ -113,7 +113,8 @@ class Watch:
 
     def preview(self, name: str | None = None) -> tuple[Seen, ...]:
         """What rules find now, and what would fire; for any thread. NotFound names the rules."""
-        return self._look([rule for rule in self.rules if name is None or rule.name == name], name)
+        rules = self.rules if name is None else (self.rule(name),)
+        return self._look(rules, self._active or {})
 
     def rule(self, name: str) -> AnyRule:
         """The rule of that name; NotFound names those that there are."""
@@ -143,18 +144,19 @@ class Watch:
             self._tell("alert.undelivered", "webhooks", told)
         self.webhooks.wake(self._untold, more=bool(done.told))
 
-    def _look(self, rules: Sequence[AnyRule], name: str | None = None) -> tuple[Seen, ...]:
-        if name is not None:
-            self.rule(name)
+    def _look(
+        self, rules: Sequence[AnyRule], active: Mapping[str, Mapping[str, Alert]]
+    ) -> tuple[Seen, ...]:
         with self._lock:
             facts = self._facts.gather(rules)
-        return tuple(_seen(rule, tuple(look(rule, facts))) for rule in rules)
+        found = [tuple(look(rule, facts, active.get(rule.name, ()))) for rule in rules]
+        return tuple(_seen(rule, findings) for rule, findings in zip(rules, found, strict=True))
 
     def _round(self) -> _Round:
         """Look, move the alerts, and write both down with what receivers are to be told."""
         now, steady = self._clocks.now(), self._clocks.steady()
         active = self._active if self._active is not None else _by_rule(self._table.firing())
-        seen = self._look(self.rules)
+        seen = self._look(self.rules, active)
         silences = self._table.silences(now)
         elapsed_s = 0.0 if self._looked is None else steady - self._looked
         moved: list[Alert] = []
