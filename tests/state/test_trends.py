@@ -10,6 +10,7 @@ from tests.core.test_rollups import record
 from modelyard.core.machines import GpuSample, MachineSample, Worker, WorkerSample
 from modelyard.core.records import RequestRecord
 from modelyard.core.rollups import KEPT_S, Series, Step, Sums, spans, summed_up
+from modelyard.core.scores import Score
 from modelyard.core.sketch import Sketch
 from modelyard.state.store import Store
 
@@ -135,6 +136,22 @@ def test_steps_are_dropped_when_they_were_kept_long_enough(store: Store) -> None
     assert store.machines.total(spans(BEGIN - 4 * DAY_S, BEGIN, BEGIN))["host"].cpu.looks == 1
 
 
+def test_hours_of_tenants_are_dropped_and_their_days_stay(store: Store) -> None:
+    records = [
+        record(number, received_at=BEGIN - number * 3600.0, tenant=f"t{number % 400}")
+        for number in range(3000)
+    ]
+    store.records.add(records)
+    rounds = []
+    while dropped := store.trends.forget(BEGIN + DAY_S):
+        rounds.append(dropped)
+    assert max(rounds) <= 2100
+    kept = store.trends.tenants(0, 1e12)
+    assert min(place.hour for place, _ in kept) == BEGIN - 89 * DAY_S
+    assert len(kept) == 89 * 24 + 1
+    assert sum(row.requests for row in store.usage.since(0)) == 3000
+
+
 def test_names_are_known_by_what_was_asked(store: Store) -> None:
     assert store.trends.models() == []
     store.records.add(some_records(50, 6))
@@ -176,6 +193,9 @@ def test_records_are_dropped_but_for_those_that_are_needed(store: Store) -> None
         for number in range(3000)
     ]
     store.records.add(records)
+    store.scores.add(
+        [Score(request_id=each.request_id, judge="j", score=1.0) for each in records[::500]]
+    )
     rounds = []
     while dropped := store.records.forget(BEGIN + 2500, {"tried": BEGIN + 1000}):
         rounds.append(dropped)
@@ -187,6 +207,8 @@ def test_records_are_dropped_but_for_those_that_are_needed(store: Store) -> None
         if number >= 2500 or (number % 2 and number >= 1000)
     }
     assert max(rounds) <= 1000
+    scored = {each.request_id for each in records[::500] if store.scores.of(each.request_id)}
+    assert scored == {each.request_id for each in records[2500::500]}
     assert sum(sums.requests for sums in all_of(store, Step.DAY)) == 3000  # sums stay
 
 

@@ -33,6 +33,8 @@ KEPT_S: dict[Step, float | None] = {
     Step.DAY: None,
 }
 """How long steps are kept; None: for ever."""
+TENANT_HOURS_KEPT_S = 90 * 86_400.0
+"""What tenants asked by the hour; by the day it is kept for ever (`core/usage.py`)."""
 HOUR_S = 3600
 
 

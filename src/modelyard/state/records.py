@@ -10,6 +10,7 @@ from modelyard.core.records import RequestRecord
 from modelyard.core.usage import summed
 from modelyard.state.database import Database
 from modelyard.state.tables import records as table
+from modelyard.state.tables import scores
 from modelyard.state.trends import add_rollups
 from modelyard.state.usage import add_usage
 
@@ -86,7 +87,7 @@ class Records:
             return connection.execute(asked).scalar()
 
     def forget(self, before: float, kept: Mapping[str, float]) -> int:
-        """Drop some of those received before that time (Unix seconds); how many.
+        """Drop some of those received before that time (Unix seconds), with their scores; how many.
 
         `kept`: models, and since when theirs are needed still. At most a thousand: nobody waits
         long for the database. 0 when there are no more.
@@ -102,6 +103,7 @@ class Records:
         if not ids:
             return 0
         with self._database.transaction() as connection:
+            connection.execute(sa.delete(scores).where(scores.c.request_id.in_(ids)))
             return connection.execute(sa.delete(table).where(table.c.request_id.in_(ids))).rowcount
 
 

@@ -8,6 +8,7 @@ import sqlalchemy as sa
 from modelyard.core.records import RequestRecord
 from modelyard.core.rollups import (
     KEPT_S,
+    TENANT_HOURS_KEPT_S,
     Series,
     Span,
     Step,
@@ -127,7 +128,7 @@ class Trends:
         return found
 
     def forget(self, now: float) -> int:
-        """Drop some of the steps, machines' too, that have been kept long enough; how many.
+        """Drop some of the steps and hours that have been kept long enough; how many.
 
         At most a few thousand: nobody waits long for the database. 0 when there are no more.
         """
@@ -135,22 +136,26 @@ class Trends:
             for kept in (table, machines):
                 if kept_s is None:
                     continue
-                dropped = self._drop(kept, int(step), step.begin(now - kept_s))
+                before = step.begin(now - kept_s)
+                dropped = self._drop(kept.c.at, (kept.c.step == int(step),), before)
                 if dropped:
                     return dropped
-        return 0
+        return self._drop(tenant_hours.c.hour, (), int(now - TENANT_HOURS_KEPT_S))
 
-    def _drop(self, kept: sa.Table, step: int, before: int) -> int:
-        old = (kept.c.step == step, kept.c.at < before)
+    def _drop(
+        self, at: sa.Column[int], which: Sequence[sa.ColumnElement[bool]], before: int
+    ) -> int:
+        """Drop the first of the rows whose time is before that one; how many."""
+        old = (*which, at < before)
         with self._database.reading() as connection:
-            some = sa.select(kept.c.at).where(*old).order_by(kept.c.at)
+            some = sa.select(at).where(*old).order_by(at)
             first = connection.execute(some.limit(1)).scalar()
             last = connection.execute(some.offset(_DROPPED_AT_ONCE).limit(1)).scalar()
         if first is None:
             return 0
         upto = before if last is None else last + 1
         with self._database.transaction() as connection:
-            return connection.execute(sa.delete(kept).where(*old, kept.c.at < upto)).rowcount
+            return connection.execute(sa.delete(at.table).where(*old, at < upto)).rowcount
 
 
 def _within(span: Span, model: str | None) -> sa.Select[Any]:
