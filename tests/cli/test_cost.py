@@ -4,13 +4,16 @@ import csv
 import io
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
+from tests.cli.conftest import Outcome
 from tests.cli.stacks import running_stack
 from tests.cli.test_keys import ask, run, within
+from tests.observe.test_costs import record
 
 from modelyard.api.cost_messages import CostReport, CostRow
 from modelyard.cli import cost as command
@@ -197,3 +200,39 @@ def test_what_is_not_known_is_said_with_the_setting(capsys: pytest.CaptureFixtur
     assert out.count("unknown") == 2
     assert "the cost of 10 of 10 requests is not known" in out
     assert "set cost.replica_hour.process in config.yaml" in out
+
+
+def test_a_stand_alone_gateways_log_is_summed_up(
+    cli: Callable[..., Outcome], tmp_path: Path
+) -> None:
+    config = tmp_path / "gateway.yaml"
+    config.write_text(
+        "currency: USD\nstate_dir: state\nmodels:\n"
+        "  - {name: m, upstreams: [{url: 'http://127.0.0.1:9'}], price: {input_per_million: 1}}\n"
+        "  - {name: n, upstreams: [{url: 'http://127.0.0.1:9'}]}\n"
+    )
+    log = Home(tmp_path / "state").gateway / "requests.jsonl"
+    log.parent.mkdir(parents=True)
+    now = time.time()
+    records = [
+        record(1, 0.25, received_at=now),
+        record(2, None, received_at=now, model="n", tenant="=cmd"),
+        record(3, 0.5, received_at=now - 86_400, tenant="red"),
+        record(4, 9.0, received_at=now - 400 * 86_400),
+    ]
+    log.write_bytes(b"".join(msgspec.json.encode(each) + b"\n" for each in records))
+
+    said = cli("cost", "--config", config)
+    assert said.code == 0
+    assert "cost USD" in said.out
+    assert "0.750000" in said.out
+    assert "the cost of 1 of 3 requests is not known" in said.out
+    assert "set `price` of the model n in the gateway's file" in said.out
+    by_day = json.loads(cli("cost", "--config", config, "--by", "day", "--json").out)
+    assert [row["cost_nanos"] for row in by_day["rows"]] == [500_000_000, 250_000_000]
+    assert by_day["rows"][0]["cost"] == 0.5
+    mine = json.loads(cli("cost", "--config", config, "--tenant", "red", "--json").out)
+    assert [row["name"] for row in mine["rows"]] == ["red"]
+    assert "'=cmd,1,0,10,5,USD,,,," in cli("cost", "--config", config, "--csv", "-").out
+    assert "knows no versions" in cli("cost", "--config", config, "--by", "version").err
+    assert "nothing was asked" in cli("cost", "--config", config, "--model", "x").out

@@ -222,9 +222,11 @@ def _notes(report: CostReport) -> Iterator[str]:
     if unknown:
         yield f"the cost of {unknown:,} of {total.requests:,} requests is not known"
     if report.missing_settings:
+        of_home = report.missing_settings[0].startswith("cost.")
+        file = "config.yaml" if of_home else "the gateway's file"
         yield (
             f"no price is set for {', '.join(report.unpriced_models)}; "
-            f"set {', '.join(report.missing_settings)} in config.yaml"
+            f"set {', '.join(report.missing_settings)} in {file}"
         )
     elif report.unpriced_models:
         yield (
