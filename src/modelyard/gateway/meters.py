@@ -38,6 +38,8 @@ STATUSES = frozenset(
     (200, 400, 401, 403, 404, 405, 408, 409, 413, 415, 422, 429, 499, 500, 501, 502, 503, 504)
 )
 """Told as they are. An upstream may answer with any other."""
+_BEGUN = (("completed", "200"), ("failed", "502"), ("failed", "503"), ("failed", "504"))
+"""Ends whose counters begin at zero with the routes."""
 _CONVENTION = {
     "chat": "chat",
     "responses": "chat",
@@ -73,6 +75,8 @@ class Meters:
         """Copies of live requests that have not ended."""
         self.connections = 0
         self._routes = routes
+        self._begun: object = None
+        """The routes whose counters are there."""
         self._ways: dict[tuple[object, ...], _Way] = {}
         self._requests = Counters(metrics.REQUESTS)
         self._duration = Histograms(metrics.REQUEST_DURATION)
@@ -122,6 +126,8 @@ class Meters:
     def exposition(self) -> bytes:
         """All metrics in Prometheus's text form."""
         self._sweep()
+        if self._begun != self._routes.applied:
+            self._begin()
         return self._all.text()
 
     def ended(self, record: RequestRecord, registered: str | None = None) -> None:
@@ -201,6 +207,19 @@ class Meters:
         for model in models:
             for counted in self._by_model:
                 counted.forget(model)
+
+    def _begin(self) -> None:
+        """Let what is routed have its counters of failures before it has any.
+
+        A counter that is not there before it counts is seen to grow by nothing: an outage that
+        begins between two scrapes would be none.
+        """
+        self._begun = self._routes.applied
+        for labels, operations in self._places.routed():
+            place = self._places.at(labels)
+            for operation in operations:
+                for outcome, status in _BEGUN:
+                    self._requests.child(*place.labels, operation, outcome, status)
 
     def _replicas(self, metric: Metric, read: Callable[[LiveReplica, float], float]) -> Reading:
         """A gauge of every replica that there is: they come and go."""

@@ -1,10 +1,10 @@
 """Where requests are counted: combinations of model, version and slot, as many as are kept."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from modelyard.core.metrics import gateway as metrics
 from modelyard.core.records import RequestRecord
-from modelyard.core.routes import SlotRoute
+from modelyard.core.routes import Operation, SlotRoute
 from modelyard.gateway.routes import RouteTable
 from modelyard.observe.prometheus import Counters, Histograms, Labels
 
@@ -93,15 +93,19 @@ class Places:
         return len(self._places)
 
     def of(self, record: RequestRecord, registered: str | None) -> Place:
-        """The place of a request, made at its first."""
+        """The place of a request."""
         model = record.model or UNKNOWN
         labels: Labels = (model, NONE, NONE)
         if record.slot is not None:
             labels = (model, name_version(registered, record.version), record.slot)
+        return self.at(labels)
+
+    def at(self, labels: Labels) -> Place:
+        """The place of these labels, or the one for what is too much."""
         known = self._places.get(labels)
         if known is not None:
             return known
-        if len(self._places) >= PLACES and model != UNKNOWN:
+        if len(self._places) >= PLACES and labels[0] != UNKNOWN:
             labels = OTHER
             known = self._places.get(labels)
         if known is None:
@@ -122,7 +126,7 @@ class Places:
         for place in self._places.values():
             if place.used:
                 place.used, place.idle_since = False, now
-        routed = self._routed()
+        routed = {OTHER, (UNKNOWN, NONE, NONE)} | {labels for labels, _ in self.routed()}
         gone = [
             place
             for place in self._places.values()
@@ -135,10 +139,10 @@ class Places:
         left = {place.model for place in self._places.values()}
         return gone, {place.model for place in gone} - left
 
-    def _routed(self) -> set[Labels]:
-        """Those that requests may come to, and the two that hold the rest."""
-        found = {OTHER, (UNKNOWN, NONE, NONE)}
+    def routed(self) -> Iterator[tuple[Labels, tuple[Operation, ...]]]:
+        """Those that requests may come to, and what they may ask for there."""
         for model in self._routes.models:
-            found.add((model.name, NONE, NONE))
-            found |= {(model.name, version_label(slot), slot.slot) for slot in model.slots}
-        return found
+            every = {operation for slot in model.slots for operation in slot.operations}
+            yield (model.name, NONE, NONE), tuple(sorted(every))
+            for slot in model.slots:
+                yield (model.name, version_label(slot), slot.slot), slot.operations
