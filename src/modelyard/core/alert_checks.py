@@ -159,7 +159,7 @@ def _burn(rule: BurnRateRule | LatencyRule, model: str, long: Counted, short: Co
         f"over {rule.most:.1%} is too much"
     )
     if long_total < rule.min_requests_long or short_total < rule.min_requests_short:
-        told = f"{told}, of {rule.min_requests_long} and {rule.min_requests_short} or more"
+        told += f" (of {rule.min_requests_long} and {rule.min_requests_short} requests at least)"
         return Finding(subject=model, verdict=Verdict.NO_DATA, told=told)
     burns = min(long_share, short_share) > rule.most
     return Finding(

@@ -43,7 +43,7 @@ def _show(standing: AlertList, home: Home, *, everything: bool) -> None:
         console.print(silence_table(standing.silences))
     for webhook in standing.webhooks:
         if webhook.error:
-            waiting = f"{counted(webhook.waiting, 'message')} wait"
+            waiting = f"waiting: {counted(webhook.waiting, 'message')}"
             console.print(f"webhook {webhook.name}: {webhook.error}; {waiting}", soft_wrap=True)
     if everything:
         _show_rest(standing)
