@@ -11,6 +11,7 @@ from modelyard.core.records import Attempt, RequestRecord
 from modelyard.core.routes import ModelRoute, RouteSnapshot, SlotRoute
 from modelyard.gateway import places
 from modelyard.gateway.cache import AnswerCache, CacheBounds
+from modelyard.gateway.connection import Connection
 from modelyard.gateway.meters import STATUSES, Meters
 from modelyard.gateway.routes import RouteTable
 
@@ -95,6 +96,31 @@ async def test_hostile_names_are_told_whole(
 
     assert value(told, "modelyard_requests_total", model=name, outcome="completed") == 1
     assert value(told, "modelyard_replica_available", model=name) == 1
+
+
+@pytest.mark.parametrize(
+    ("peer", "given", "status"),
+    [
+        ("127.0.0.1", b"", 200),
+        ("::ffff:127.0.0.1", b"", 200),
+        ("10.1.2.3", b"", 401),
+        ("10.1.2.3", b"Bearer wrong", 401),
+        ("10.1.2.3", b"Bearer secret", 200),
+    ],
+)
+async def test_from_another_machine_metrics_need_their_token(
+    rig: Rig, monkeypatch: pytest.MonkeyPatch, peer: str, given: bytes, status: int
+) -> None:
+    rig.home.metrics_token.parent.mkdir(exist_ok=True)
+    rig.home.metrics_token.write_text("secret\n")
+    monkeypatch.setattr(Connection, "peer", peer)
+
+    answer = await rig.client.get("/metrics", headers={"authorization": given.decode()})
+
+    assert answer.status_code == status
+    assert ("modelyard_requests" in answer.text) == (status == 200)
+    if status == 401:
+        assert "metrics.token" in answer.text
 
 
 # --- without a gateway around them ---------------------------------------------------------------

@@ -35,9 +35,11 @@ class Admin:
         explanations: Explanations,
         keys: KeyTable,
         book: LimitBook,
+        metrics_token: Callable[[], str],
     ) -> None:
-        """`token` is asked each time: it may be made after the start."""
+        """The tokens are asked for each time: they may be made after the start."""
         self._token = token
+        self._metrics_token = metrics_token
         self._routes = routes
         self._explanations = explanations
         self._keys = keys
@@ -58,6 +60,20 @@ class Admin:
             key = parse_qs(request.query).get("key", [""])[0]
             return msgspec.json.encode({"limits": self._limits(key)})
         raise NotFound(f"there is nothing at {request.path[:200]!r}")
+
+    def check_metrics(self, request: Request, peer: str) -> None:
+        """Let whoever is on this machine see `/metrics`, others with the token for it; names,
+        traffic and cost are not for everybody who may reach the gateway. Raises Unauthenticated."""
+        if _is_loopback(peer):
+            return
+        expected = self._metrics_token()
+        given = request.headers.get(b"authorization", b"").removeprefix(b"Bearer ")
+        if not expected or not hmac.compare_digest(given, expected.encode()):
+            raise Unauthenticated(
+                "from another machine the metrics need their token",
+                next_step="send 'Authorization: Bearer TOKEN' with the token from "
+                "secrets/metrics.token in the gateway's home",
+            )
 
     def _check(self, request: Request, peer: str) -> None:
         expected = self._token()
@@ -118,6 +134,8 @@ class Admin:
 
 def _is_loopback(address: str) -> bool:
     try:
-        return ipaddress.ip_address(address).is_loopback
+        found = ipaddress.ip_address(address)
     except ValueError:
         return False
+    mapped = getattr(found, "ipv4_mapped", None)  # how a socket of both kinds tells IPv4
+    return found.is_loopback or (mapped is not None and mapped.is_loopback)

@@ -132,6 +132,8 @@ class Gateway:
         connection: Connection,
     ) -> None:
         try:
+            if request.path == "/metrics":
+                self._admin.check_metrics(request, connection.peer)
             status, content_type, body = page(request)
         except ModelyardError as error:
             _tell(connection, error)

@@ -54,7 +54,7 @@ from modelyard.gateway.shadowing import MAX_ANSWER_BYTES, Shadowing
 from modelyard.gateway.spool import RecordSink, RecordSpool, SpoolPolicy
 from modelyard.gateway.standing import Standing
 from modelyard.gateway.tls import server_context
-from modelyard.gateway.tokens import make_token
+from modelyard.gateway.tokens import make_token, read_token
 from modelyard.gateway.tracing import Relayed, Tracer
 from modelyard.observe.prometheus import one
 
@@ -145,7 +145,7 @@ class Service:
             self.accounting,
             meters,
             self.standing,
-            Admin(self._token, routes, explanations, keys, book),
+            Admin(self._token, routes, explanations, keys, book, self._metrics_token),
         )
         self._prober = Prober(routes)
 
@@ -263,10 +263,11 @@ class Service:
 
     def _token(self) -> str:
         """What the admin routes are guarded by; a file that only its owner can read."""
-        try:
-            return self._options.home.gateway_token.read_text().strip()
-        except OSError:
-            return ""
+        return read_token(self._options.home.gateway_token)
+
+    def _metrics_token(self) -> str:
+        """What `/metrics` is guarded by where other machines ask."""
+        return read_token(self._options.home.metrics_token)
 
     def _announce(self) -> None:
         """Say on stdout where a client is pointed to, and what it can ask there."""
@@ -325,6 +326,7 @@ def main(argv: list[str] | None = None) -> int:
         options, file, found = parse(sys.argv[1:] if argv is None else argv)
         if file is not None:
             make_token(options.home.gateway_token)
+            make_token(options.home.metrics_token)
         uvloop.run(_serve(options, file, found))
     except ModelyardError as error:
         sys.stderr.write(f"error: {error.message}\nnext: {error.next_step}\n")

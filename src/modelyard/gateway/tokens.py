@@ -1,10 +1,18 @@
-"""The token that guards the stand-alone gateway's admin routes."""
+"""The tokens that guard a stand-alone gateway's admin routes and its metrics."""
 
 import os
 import secrets
 from pathlib import Path
 
 from modelyard.core.errors import StorageError
+
+
+def read_token(file: Path) -> str:
+    """The token in a file; empty when there is none yet."""
+    try:
+        return file.read_text().strip()
+    except OSError:
+        return ""
 
 
 def make_token(file: Path) -> None:
