@@ -176,9 +176,10 @@ def test_it_outlives_a_controller_that_goes_away(
     known = read_record(record)
     assert known
     os.kill(known.pid, signal.SIGSTOP)
-    os.kill(known.pid, signal.SIGKILL)
     watching.until(lambda screen: "no answer for" in screen and "yardling" in screen)
-    text = watching.until(lambda screen: "no answer" not in screen and "gateway" in screen)
+    os.kill(known.pid, signal.SIGKILL)
+    until(lambda: (found := read_record(record)) and found.pid != known.pid, "another", 60.0)
+    text = watching.until(lambda screen: "no answer" not in screen and "1 gateway" in screen, 60.0)
     assert "yardling" in text
     watching.press("q")
     assert watching.ended() == 0

@@ -90,7 +90,7 @@ def workers_view(
     for machine in machines.values():
         for name, worker in machine.workers.items():
             if name == key or (whole_model and name.rsplit("/", 2)[0] == key):
-                looks = machine.cpu.looks if whole_model else None
+                looks = machine.memory.looks if whole_model else None
                 memory.add(worker.memory, looks)
                 cpus.add(worker.cpus, looks)
                 gpu_memory.add(worker.gpu_memory, looks)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 _EVERY_S = 1.0
+_SILENT_S = 4.0
 _LOOK_S = 0.2
 """How soon a key is noticed."""
 _WIDTH_PIPED = 80
@@ -76,9 +77,10 @@ class _Watch:
     @property
     def trouble(self) -> str:
         """Why what is shown is old; empty when it is not."""
-        if not self._trouble:
+        silent_s = time.monotonic() - self._answered
+        if not self._trouble and silent_s < _SILENT_S:
             return ""
-        return f"no answer for {time.monotonic() - self._answered:.0f} s: {self._trouble}"
+        return f"no answer for {silent_s:.0f} s: {self._trouble or 'the controller is busy'}"
 
     def _ask(self) -> None:
         client: Client | None = None

@@ -139,9 +139,9 @@ def _machines(machines: Sequence[MachineView], width: int) -> list[Any]:
     lines = []
     for machine in machines:
         memory = (machine.memory_bytes.average or 0.0) / max(machine.memory_total_bytes, 1)
-        cpu = machine.cpu_share.average or 0.0
+        cpu = machine.cpu_share.average
         line = (
-            f"{machine.host[:20]}  cpu {drawing.gauge(cpu, _GAUGE)} {drawing.share(cpu)}  "
+            f"{machine.host[:20]}  cpu {drawing.gauge(cpu or 0.0, _GAUGE)} {drawing.share(cpu)}  "
             f"memory {drawing.gauge(memory, _GAUGE)} {drawing.share(memory)} of "
             f"{human_bytes(machine.memory_total_bytes)}"
         )

@@ -25,8 +25,8 @@ class WorkerSample(msgspec.Struct, frozen=True, kw_only=True):
     worker: Worker
     memory_bytes: int
     """Resident; pages that several processes share count for each."""
-    cpus: float
-    """Processors in use, since it was looked at before."""
+    cpus: float | None = None
+    """Processors in use, since it was looked at before; None: it was not."""
     gpu_memory_bytes: int = 0
 
 
@@ -48,8 +48,8 @@ class MachineSample(msgspec.Struct, frozen=True, kw_only=True):
 
     memory_used_bytes: int
     memory_total_bytes: int
-    cpu_share: float
-    """Of all processors, 0 to 1, since the look before."""
+    cpu_share: float | None = None
+    """Of all processors, 0 to 1, since the look before; None: there was none."""
     load_1m: float
     gpus: tuple[GpuSample, ...] = ()
     workers: tuple[WorkerSample, ...] = ()
@@ -128,7 +128,8 @@ class MachineSums(msgspec.Struct):
         for key, together in _by_series(sample.workers).items():
             used = self.workers.setdefault(key, WorkerSums())
             used.memory.add(sum(each.memory_bytes for each in together))
-            used.cpus.add(sum(each.cpus for each in together))
+            cpus = [each.cpus for each in together if each.cpus is not None]
+            used.cpus.add(sum(cpus) if cpus else None)
             used.gpu_memory.add(sum(each.gpu_memory_bytes for each in together))
 
     def merge(self, other: "MachineSums") -> None:

@@ -19,14 +19,16 @@ class MachineProbe:
         self._used: dict[int, tuple[float, float]] = {}
         """By process id: seconds of processors, and when (monotonic)."""
         psutil.cpu_percent(None)
+        self._looked = False
 
     def look(self, workers: Sequence[Worker]) -> MachineSample:
         """What all of it uses now; a worker that has ended is left out."""
-        memory = psutil.virtual_memory()
+        memory, cpu_share = psutil.virtual_memory(), psutil.cpu_percent(None) / 100
+        looked, self._looked = self._looked, True
         return MachineSample(
             memory_used_bytes=memory.total - memory.available,
             memory_total_bytes=memory.total,
-            cpu_share=psutil.cpu_percent(None) / 100,
+            cpu_share=cpu_share if looked else None,
             load_1m=os.getloadavg()[0],
             gpus=self._gpus.look(),
             workers=self._workers(workers),
@@ -44,20 +46,23 @@ class MachineProbe:
             memory, cpu_s = _totals(tree)
             if not memory:
                 continue
-            now = time.monotonic()
-            cpu_before, before = self._used.get(worker.pid, (cpu_s, now))
+            now, before = time.monotonic(), self._used.get(worker.pid)
             used[worker.pid] = (cpu_s, now)
             found.append(
                 WorkerSample(
                     worker=worker,
                     memory_bytes=memory,
-                    # A child that has ended takes its time with it.
-                    cpus=max(cpu_s - cpu_before, 0.0) / (now - before) if now > before else 0.0,
+                    cpus=None if before is None else _rate(before, (cpu_s, now)),
                     gpu_memory_bytes=sum(on_gpus.get(pid, 0) for pid in tree),
                 )
             )
         self._used = used
         return tuple(found)
+
+
+def _rate(before: tuple[float, float], now: tuple[float, float]) -> float:
+    """Processors in use between two looks; a child that has ended took its time with it."""
+    return max(now[0] - before[0], 0.0) / max(now[1] - before[1], 0.001)
 
 
 def _children() -> Mapping[int, list[int]]:
