@@ -124,6 +124,11 @@ def test_deployments_with_traffic_are_those_that_are_shown() -> None:
     assert rest == f"… and {60 - shown} more"
 
 
+def test_words_of_a_worker_do_nothing_to_the_terminal() -> None:
+    told = lines(now(model("chat", message="died: \x1b[2J\x1b]0;mine\x07 \x9b31m\r\nsee log")))
+    assert "chat: died: \ufffd[2J\ufffd]0;mine\ufffd \ufffd31m see log" in told
+
+
 def test_what_is_old_says_so() -> None:
     assert "no answer for 5 s" in lines(now(model("chat")), trouble="no answer for 5 s: away")[0]
 

@@ -141,7 +141,8 @@ def _machines(machines: Sequence[MachineView], width: int) -> list[Any]:
         memory = (machine.memory_bytes.average or 0.0) / max(machine.memory_total_bytes, 1)
         cpu = machine.cpu_share.average
         line = (
-            f"{machine.host[:20]}  cpu {drawing.gauge(cpu or 0.0, _GAUGE)} {drawing.share(cpu)}  "
+            f"{_one_line(machine.host, 20)}  "
+            f"cpu {drawing.gauge(cpu or 0.0, _GAUGE)} {drawing.share(cpu)}  "
             f"memory {drawing.gauge(memory, _GAUGE)} {drawing.share(memory)} of "
             f"{human_bytes(machine.memory_total_bytes)}"
         )
@@ -161,7 +162,9 @@ def _machines(machines: Sequence[MachineView], width: int) -> list[Any]:
 
 
 def _one_line(text: str, width: int) -> str:
+    """Without what would move the cursor or colour the screen: some of it is workers' words."""
     flat = " ".join(text.split())
+    flat = "".join(each if each.isprintable() else "\ufffd" for each in flat)
     return flat if len(flat) <= width else f"{flat[: width - 1]}…"
 
 
