@@ -10,9 +10,11 @@ from modelyard.core.alert_checks import (
     Counted,
     Handover,
     Running,
+    Scored,
     Space,
     Spent,
     look,
+    stretches_of,
     windows_of,
 )
 from modelyard.core.alert_states import Verdict
@@ -26,6 +28,7 @@ from modelyard.core.alerting import (
     DiskRule,
     LatencyRule,
     NoReplicaRule,
+    QualityRule,
     RecordsRule,
     read_rules,
 )
@@ -201,3 +204,25 @@ def test_lost_records_a_full_spool_and_a_full_disk_are_seen() -> None:
         space = Space(folder="/h", free_bytes=int(free), total_bytes=100_000_000_000)
         assert look(disk, AlertFacts(space=space))[0].verdict is expected
     assert look(disk, AlertFacts()) == []
+
+
+def test_scores_that_fell_are_a_drift_and_few_of_them_say_nothing() -> None:
+    rule = QualityRule(name="r")
+
+    def seen(mean: float, count: int = 100, count_before: int = 1000) -> Verdict:
+        scored = Scored(
+            model="chat",
+            judge="j/1",
+            count=count,
+            mean=mean,
+            count_before=count_before,
+            mean_before=0.8,
+        )
+        [found] = look(rule, AlertFacts(scored={stretches_of(rule): [scored]}))
+        assert found.subject == "chat, judge j/1"
+        return found.verdict
+
+    assert seen(0.71) is Verdict.CLEAR
+    assert seen(0.69) is Verdict.BREACHED
+    assert seen(0.1, count=49) is Verdict.NO_DATA
+    assert seen(0.1, count_before=49) is Verdict.NO_DATA

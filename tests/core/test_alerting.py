@@ -50,7 +50,7 @@ def test_a_rule_of_another_kind_takes_a_default_ones_place() -> None:
 @pytest.mark.parametrize(
     ("rules", "key", "said"),
     [
-        ({"x": {"kind": "quality"}}, "x.kind", "judges"),
+        ({"x": {"kind": "quality", "min_scores": 1}}, "x.min_scores", "mend"),
         ({"x": {"kind": "burnrate"}}, "x.kind", "burn_rate"),
         ({"x": {}}, "x.kind", "crash_loop"),
         ({"X y": {"kind": "disk"}}, "X y", "small letters"),

@@ -17,6 +17,7 @@ from modelyard.core.gateways import GatewayFacts
 from modelyard.core.keys import KeyPut, Limit, TenantPut
 from modelyard.core.records import RequestRecord
 from modelyard.core.replicas import ReplicaState
+from modelyard.core.scores import Score
 from modelyard.core.webhooks import Receiver
 from modelyard.observe.alert_facts import Facts
 from modelyard.observe.alerts import Watch
@@ -361,3 +362,15 @@ def test_history_and_waiting_messages_are_bounded(store: Store, tmp_path: Path) 
     more = [msgspec.structs.replace(first, id=f"m{number}") for number in range(MAX_WAITING + 9)]
     assert store.alerts.save((), more) == 10
     assert len(store.alerts.waiting()) == MAX_WAITING
+
+
+def test_a_judge_whose_scores_fall_fires(store: Store, tmp_path: Path) -> None:
+    here = rig(store, tmp_path, {"drift": {"kind": "quality", "window_s": 3600, "min_scores": 10}})
+    for number in range(40):
+        at = START - (60 if number >= 20 else 7200)
+        served(store, at + number / 100, "completed")
+        score = 0.2 if number >= 20 else 0.9
+        newest = store.records.newest(1)[0].request_id
+        store.scores.add([Score(request_id=newest, judge="j/1", score=score, at=at)])
+    here.look()
+    assert here.states() == {"chat, judge j/1": AlertState.FIRING}

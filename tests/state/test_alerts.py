@@ -5,9 +5,10 @@ from tests.state.test_store import record
 
 from modelyard.core.alert_states import Alert, AlertState, Silence
 from modelyard.core.rollups import Step
+from modelyard.core.scores import Score
 from modelyard.core.usage import DAY_S
 from modelyard.core.webhooks import Delivery
-from modelyard.state.counts import Ended, Used
+from modelyard.state.counts import Ended, Judged, Used
 from modelyard.state.store import Store
 
 NOW = 1_790_000_000.0
@@ -88,3 +89,19 @@ def test_sums_reach_back_to_the_step_in_which_the_time_began(store: Store) -> No
     today = int(NOW // DAY_S)
     assert store.counts.used(today) == [Used("acme", "k", "chat", 45, 1_500_000_000)]
     assert store.counts.used(today + 1) == []
+
+
+def test_scores_are_those_of_the_model_that_the_record_names(store: Store) -> None:
+    store.records.add(
+        [msgspec.structs.replace(record(n), request_id=f"q{n}", model="chat") for n in (1, 2, 3)]
+    )
+    store.scores.add(
+        [
+            Score(request_id="q1", judge="j", score=0.5, at=NOW),
+            Score(request_id="q2", judge="j", score=1.0, at=NOW + 1),
+            Score(request_id="q3", judge="j", score=None, at=NOW),
+            Score(request_id="unknown", judge="j", score=0.0, at=NOW),
+            Score(request_id="q1", judge="k", score=0.1, at=NOW + 60),
+        ]
+    )
+    assert store.counts.judged(NOW, NOW + 60) == [Judged("chat", "j", 2, 0.75)]

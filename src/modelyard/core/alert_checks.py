@@ -14,6 +14,7 @@ from modelyard.core.alerting import (
     DiskRule,
     LatencyRule,
     NoReplicaRule,
+    QualityRule,
     RecordsRule,
 )
 from modelyard.core.keys import LimitKind
@@ -79,6 +80,18 @@ class Handover(msgspec.Struct, frozen=True, kw_only=True):
     """Lately."""
 
 
+class Scored(msgspec.Struct, frozen=True, kw_only=True):
+    """What one judge said of one model."""
+
+    model: str
+    judge: str
+    count: int
+    """In the window."""
+    mean: float
+    count_before: int
+    mean_before: float
+
+
 class Space(msgspec.Struct, frozen=True, kw_only=True):
     """Of the home's file system."""
 
@@ -99,6 +112,8 @@ class AlertFacts(msgspec.Struct, frozen=True, kw_only=True):
     deployments: Sequence[Running] = ()
     handovers: Sequence[Handover] = ()
     space: Space | None = None
+    scored: Mapping[tuple[float, float], Sequence[Scored]] = {}
+    """By the lengths of the window and of what came before it."""
 
 
 def windows_of(rule: AnyRule) -> tuple[Window, ...]:
@@ -125,8 +140,15 @@ def look(rule: AnyRule, facts: AlertFacts, known: Iterable[str] = ()) -> list[Fi
             return list(_handovers(rule, facts))
         case DiskRule():
             return [] if facts.space is None else [_space(rule, facts.space)]
+        case QualityRule():
+            return [_quality(rule, each) for each in facts.scored.get(stretches_of(rule), ())]
         case _:
             assert_never(rule)
+
+
+def stretches_of(rule: QualityRule) -> tuple[float, float]:
+    """The lengths of the window and of what it is compared with, in seconds."""
+    return rule.window_s, rule.before_s
 
 
 def _burning(
@@ -209,6 +231,24 @@ def _handovers(rule: RecordsRule, facts: AlertFacts) -> Iterator[Finding]:
         told = f"{each.lost} records lost in {span(rule.within_s)}, {each.waiting} wait"
         verdict = Verdict.BREACHED if bad else Verdict.CLEAR
         yield Finding(subject=each.gateway, verdict=verdict, told=told, value=float(each.lost))
+
+
+def _quality(rule: QualityRule, each: Scored) -> Finding:
+    subject = f"{each.model}, judge {each.judge}"
+    told = (
+        f"mean score {each.mean:.3f} of {each.count} in {span(rule.window_s)}, "
+        f"{each.mean_before:.3f} of {each.count_before} before"
+    )
+    if min(each.count, each.count_before) < rule.min_scores:
+        told += f" (of {rule.min_scores} at least)"
+        return Finding(subject=subject, verdict=Verdict.NO_DATA, told=told)
+    drop = each.mean_before - each.mean
+    return Finding(
+        subject=subject,
+        verdict=Verdict.BREACHED if drop > rule.max_drop else Verdict.CLEAR,
+        told=told,
+        value=round(drop, 4),
+    )
 
 
 def _space(rule: DiskRule, space: Space) -> Finding:

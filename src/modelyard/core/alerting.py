@@ -164,14 +164,32 @@ class DiskRule(Rule, frozen=True, kw_only=True, tag_field="kind", tag="disk"):
     min_free_bytes: _Count = 5_000_000_000
 
 
+class QualityRule(Rule, frozen=True, kw_only=True, tag_field="kind", tag="quality"):
+    """A judge's scores of a model are worse than they were: by their means, of enough of them."""
+
+    kind: ClassVar[str] = "quality"
+
+    max_drop: _Share = 0.1
+    """By how much the mean may be under that of before; scores are 0 to 1."""
+    window_s: _Window = 6 * 3600.0
+    before_s: _Window = 3 * 86_400.0
+    """What came before the window, and is compared with it. Request records must be kept so long
+    (`state.records_days`): a score belongs to the model that its request's record names."""
+    min_scores: Annotated[int, Meta(ge=10)] = 50
+    """In both."""
+
+
 AnyRule = (
-    BurnRateRule | LatencyRule | BudgetRule | CrashLoopRule | NoReplicaRule | RecordsRule | DiskRule
+    BurnRateRule
+    | LatencyRule
+    | BudgetRule
+    | CrashLoopRule
+    | NoReplicaRule
+    | RecordsRule
+    | DiskRule
+    | QualityRule
 )
 KINDS: dict[str, type[AnyRule]] = {kind.kind: kind for kind in get_args(AnyRule)}
-_NOT_YET = {
-    "quality": "it needs judges, which this Modelyard does not have; leave the rule out for now"
-}
-"""Kinds that are known and can't be evaluated, and why."""
 
 DEFAULTS: tuple[AnyRule, ...] = (
     *(
@@ -218,8 +236,6 @@ def _rule(name: str, raw: Mapping[str, Any], default: AnyRule | None) -> AnyRule
     kind = raw.get("kind", None if default is None else default.kind)
     if kind is None:
         raise refused(where, "kind", "is missing", f"write one of: {', '.join(KINDS)}")
-    if kind in _NOT_YET:
-        raise refused(where, "kind", f"{kind} can't be evaluated", _NOT_YET[kind])
     if kind not in KINDS:
         raise refused(where, "kind", f"{kind!r} is none", near(str(kind), KINDS))
     same = default is not None and default.kind == kind

@@ -13,12 +13,14 @@ from modelyard.core.alert_checks import (
     Counted,
     Handover,
     Running,
+    Scored,
     Space,
     Spent,
     Window,
+    stretches_of,
     windows_of,
 )
-from modelyard.core.alerting import AnyRule, BudgetRule, DiskRule, RecordsRule
+from modelyard.core.alerting import AnyRule, BudgetRule, DiskRule, QualityRule, RecordsRule
 from modelyard.core.deployments import Deployment, Replica
 from modelyard.core.gateways import GatewayFacts
 from modelyard.core.keyring import Keyring
@@ -76,6 +78,10 @@ class Facts:
                 for each in gateways
             ),
             space=self._space() if _any(rules, DiskRule) else None,
+            scored={
+                lengths: self._scored(lengths, now)
+                for lengths in {stretches_of(r) for r in rules if isinstance(r, QualityRule)}
+            },
         )
 
     def _counted(self, window: Window, now: float) -> dict[str, Counted]:
@@ -87,6 +93,28 @@ class Facts:
             model: Counted(ended.completed, ended.failed, late.get(model, 0))
             for model, ended in counts.ended(window.length_s, now).items()
         }
+
+    def _scored(self, lengths: tuple[float, float], now: float) -> tuple[Scored, ...]:
+        begin = now - lengths[0]
+        before = {
+            (each.model, each.judge): each
+            for each in self._store.counts.judged(begin - lengths[1], begin)
+        }
+        lately = {(each.model, each.judge): each for each in self._store.counts.judged(begin, now)}
+        found = []
+        for model, judge in sorted(before.keys() | lately.keys()):
+            old, new = before.get((model, judge)), lately.get((model, judge))
+            found.append(
+                Scored(
+                    model=model,
+                    judge=judge,
+                    count=new.scores if new else 0,
+                    mean=new.mean if new else 0.0,
+                    count_before=old.scores if old else 0,
+                    mean_before=old.mean if old else 0.0,
+                )
+            )
+        return tuple(found)
 
     def _running(self, now: float) -> tuple[Running, ...]:
         replicas: dict[str, list[Replica]] = {}

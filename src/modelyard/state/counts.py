@@ -11,7 +11,7 @@ import sqlalchemy as sa
 from modelyard.core.rollups import Step
 from modelyard.core.sketch import Sketch
 from modelyard.state.database import Database
-from modelyard.state.tables import rollups, usage
+from modelyard.state.tables import records, rollups, scores, usage
 
 _READ_AT_ONCE = 1000
 _BY_MINUTES_S = 2 * 3600.0
@@ -33,6 +33,15 @@ class Used(NamedTuple):
     model: str
     tokens: int
     cost_nanos: int
+
+
+class Judged(NamedTuple):
+    """What one judge said of one model."""
+
+    model: str
+    judge: str
+    scores: int
+    mean: float
 
 
 class Counts:
@@ -85,6 +94,26 @@ class Counts:
             return [
                 Used(tenant, key_id, model, int(tokens), int(cost))
                 for tenant, key_id, model, tokens, cost in connection.execute(query)
+            ]
+
+    def judged(self, since: float, until: float) -> list[Judged]:
+        """Scores that were taken in this time (Unix seconds), of requests that are on record."""
+        by = (records.c.model, scores.c.judge)
+        query = (
+            sa.select(*by, sa.func.count(), sa.func.avg(scores.c.score))
+            .join_from(scores, records, records.c.request_id == scores.c.request_id)
+            .where(
+                scores.c.at >= since,
+                scores.c.at < until,
+                scores.c.score.is_not(None),
+                records.c.model.is_not(None),
+            )
+            .group_by(*by)
+        )
+        with self._database.reading() as connection:
+            return [
+                Judged(model, judge, int(count), float(mean))
+                for model, judge, count, mean in connection.execute(query)
             ]
 
 

@@ -84,5 +84,6 @@ def _why(kind: str) -> str:
         "crash_loop": "nothing is deployed",
         "no_replica": "no deployment is live",
         "records": "no gateway reports",
+        "quality": "no judge has scored anything",
         "disk": "the home's disk can't be looked at",
     }.get(kind, "")
