@@ -14,7 +14,7 @@ from modelyard.core.metrics import gateway as metrics
 from modelyard.core.metrics.declaration import Metric
 from modelyard.core.records import CacheResult, RequestRecord
 from modelyard.gateway.cache import AnswerCache
-from modelyard.gateway.places import UNKNOWN, Place, Places, version_label
+from modelyard.gateway.places import NONE, UNKNOWN, Place, Places, version_label
 from modelyard.gateway.routes import LiveReplica, RouteTable
 from modelyard.gateway.spool import RecordSink
 from modelyard.gateway.waiting import WaitingRoom
@@ -39,7 +39,7 @@ STATUSES = frozenset(
 )
 """Told as they are. An upstream may answer with any other."""
 _BEGUN = (("completed", "200"), ("failed", "502"), ("failed", "503"), ("failed", "504"))
-"""Ends whose counters begin at zero with the routes."""
+"""Ends whose counters begin at zero with the routes; what no version got is not completed."""
 _CONVENTION = {
     "chat": "chat",
     "responses": "chat",
@@ -218,7 +218,7 @@ class Meters:
         for labels, operations in self._places.routed():
             place = self._places.at(labels)
             for operation in operations:
-                for outcome, status in _BEGUN:
+                for outcome, status in _BEGUN[place.version == NONE :]:
                     self._requests.child(*place.labels, operation, outcome, status)
 
     def _replicas(self, metric: Metric, read: Callable[[LiveReplica, float], float]) -> Reading:

@@ -40,12 +40,12 @@ class Place:
 
     __slots__ = (
         "cached_tokens", "completion_tokens", "cost", "idle_since", "labels", "model",
-        "prompt_tokens", "queue", "replica_s", "used",
+        "prompt_tokens", "queue", "replica_s", "used", "version",
     )  # fmt: skip
 
     def __init__(self, labels: Labels, counted: "Places") -> None:
         self.labels = labels
-        self.model = labels[0]
+        self.model, self.version, _ = labels
         self.used = True
         """Whether a request ended here since the last look."""
         self.idle_since = 0.0
