@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from modelyard.cli.options import JsonOption
+from modelyard.cli.options import HomeOption, JsonOption
 from modelyard.cli.output import print_json, stdout_console
 from modelyard.core.errors import InvalidRequest
 from modelyard.core.metrics.translation import translate
@@ -22,12 +22,14 @@ def engines(
             help="Text of an engine's /metrics; - for stdin: say what of it is not mapped.",
         ),
     ] = None,
+    home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Show what engines' own metrics are called here, and which are left out.
 
     The controller reads them from its ready replicas and tells them at its own `/metrics`.
     """
+    del home  # understood by every command; this one reads nothing there
     if text is not None:
         _unmapped(_read(text), as_json=as_json)
         return

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from modelyard.cli.options import JsonOption
+from modelyard.cli.options import HomeOption, JsonOption
 from modelyard.cli.output import print_json, stdout_console
 from modelyard.core.metrics.catalogue import ALL
 
@@ -14,12 +14,14 @@ def list_metrics(
         str | None,
         typer.Option("--of", metavar="PART", help="gateway or controller; both when not given."),
     ] = None,
+    home: HomeOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """List every metric there is.
 
     docs/metrics.md says more about each.
     """
+    del home  # understood by every command; this one reads nothing there
     if of not in (None, "gateway", "controller"):
         raise typer.BadParameter("gateway or controller", param_hint="--of")
     shown = [metric for metric in ALL if of in (None, metric.by)]
