@@ -16,7 +16,6 @@ from starlette.routing import Route
 from modelyard.control.gateways import Gateways
 from modelyard.control.ledger import Ledger
 from modelyard.control.snapshots import Publisher
-from modelyard.control.yielding import second
 from modelyard.core.errors import InvalidRequest, Unauthenticated
 from modelyard.core.records import RequestRecord
 from modelyard.state.store import Store
@@ -50,7 +49,6 @@ class Feed:
     def __init__(self, parts: FeedParts) -> None:
         self._parts = parts
         self._closing = False
-        self._storing = second("records")
 
     def routes(self) -> list[Route]:
         """To be mounted on the management application."""
@@ -119,8 +117,7 @@ class Feed:
     async def _records(self, request: Request) -> Response:
         batch = _body(await request.body(), RecordBatch)
         # Not through the ledger's writer: a large batch must not hold up the reconcile loop.
-        loop = asyncio.get_running_loop()
-        accepted, took_s = await loop.run_in_executor(self._storing, self._add, batch.records)
+        accepted, took_s = await asyncio.to_thread(self._add, batch.records)
         self._parts.hear(accepted)
         known = len(batch.records) - len(accepted)
         self._parts.count(len(accepted), known, took_s)
