@@ -55,6 +55,8 @@ PASSED_ON = (
 )
 """All that a worker sees of the controller's environment; its secrets are not among them."""
 _KILL_WAIT_S = 10.0
+_MARKED_WITHIN_S = 5.0
+_LOOK_S = 0.001
 
 
 class _Mark(msgspec.Struct, frozen=True):
@@ -180,6 +182,8 @@ class ProcessLauncher:
         with self._accelerators.taken(spec.resources.accelerators) as accelerators:
             mark = _Mark(self._home, spec.labels, spec.placement, time.time(), accelerators)
             pid = self._spawn(spec, mark)
+            if accelerators:
+                _until_marked(pid)
         _bound(pid, spec.resources)
         identity = Identity.of(pid)
         if identity is None:
@@ -275,6 +279,21 @@ def held_by_processes() -> frozenset[str]:
     outlive them, and goes on using what they were given."""
     marks = (_mark_of(pid) for pid in all_pids())
     return frozenset(device for mark in marks if mark is not None for device in mark.accelerators)
+
+
+def _until_marked(pid: int) -> None:
+    """Wait until a worker that was started can be seen to hold what it was given.
+
+    It runs a moment before its environment can be read: whoever looked in between would give the
+    same accelerator away again.
+    """
+    deadline = time.monotonic() + _MARKED_WITHIN_S
+    while _mark_of(pid) is None and Identity.of(pid) is not None:
+        if time.monotonic() > deadline:
+            os.kill(pid, signal.SIGKILL)  # nobody could find it again, or what it holds
+            os.waitpid(pid, 0)
+            raise LaunchFailed(f"/proc/{pid}/environ can't be read: workers are known by it")
+        time.sleep(_LOOK_S)
 
 
 def _mark_of(pid: int) -> _Mark | None:
