@@ -1,5 +1,6 @@
 """A real llama.cpp worker for tests, started as the launcher would."""
 
+import signal
 import socket
 import subprocess
 import time
@@ -62,7 +63,10 @@ def spawn(model: Path, port: int, *extra: str, parallel: int = 2) -> subprocess.
 
 @contextmanager
 def worker(model: Path, *extra: str, parallel: int = 2) -> Iterator[Worker]:
-    """A worker that has its weights loaded; ended afterwards."""
+    """A worker that serves: its weights are loaded, and a SIGTERM lets it drain; ended afterwards.
+
+    The C++ side answers a moment before the signals are taken.
+    """
     port = free_port()
     process = spawn(model, port, *extra, parallel=parallel)
     client = httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=DEADLINE_S)
@@ -70,7 +74,7 @@ def worker(model: Path, *extra: str, parallel: int = 2) -> Iterator[Worker]:
     def loaded() -> bool:
         assert process.poll() is None, process.stderr.read() if process.stderr else ""
         try:
-            return client.get("/health").status_code == 200
+            return client.get("/health").status_code == 200 and _takes_sigterm(process.pid)
         except httpx.TransportError:
             return False
 
@@ -81,3 +85,10 @@ def worker(model: Path, *extra: str, parallel: int = 2) -> Iterator[Worker]:
         client.close()
         process.kill()
         process.communicate()
+
+
+def _takes_sigterm(pid: int) -> bool:
+    """Whether the process has a handler for it (proc_pid_status(5), SigCgt)."""
+    status = Path(f"/proc/{pid}/status").read_text()
+    caught = next(line for line in status.splitlines() if line.startswith("SigCgt:"))
+    return bool(int(caught.split()[1], 16) >> (signal.SIGTERM - 1) & 1)

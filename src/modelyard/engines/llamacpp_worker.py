@@ -50,8 +50,8 @@ def main(argv: list[str] | None = None) -> int:
     except Exception as error:  # noqa: BLE001 - whatever the C++ side throws is the reason
         time.sleep(LOG_SETTLE_S)
         return _refuse(f"{options.model}: llama.cpp can't load it (see the lines above): {error}")
-    _say(f"serving {options.alias} at {server.listening_address}")
     signals = _Signals()
+    _say(f"serving {options.alias} at {server.listening_address}")
     signals.wait(None)
     _drain(server.listening_address, options.drain_s, signals)
     sys.stdout.flush()
