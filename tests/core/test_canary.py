@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from modelyard.core.callers import Arm
-from modelyard.core.canary import CanaryRules, Comparison, Evidence, Tolerances
+from modelyard.core.canary import BLOCK, CanaryRules, Comparison, Evidence, Tolerances
 
 RULES = CanaryRules(min_requests=50)
 ARMS: tuple[Arm, Arm] = ("baseline", "candidate")
@@ -39,6 +39,19 @@ def test_no_requests_hold_and_say_how_many_are_needed() -> None:
 
     assert (finding.verdict, finding.more_needed) == ("hold", 50)
     assert "50 more requests of the candidate" in finding.reason
+
+
+def test_what_was_never_compared_holds_however_few_are_asked_for() -> None:
+    """Ten requests make a block, and fewer may be all that a plan asks for."""
+    comparison = Comparison(CanaryRules(min_requests=1))
+    for arm in ARMS:
+        comparison.add(arm, Evidence(failed=False, ttft_s=0.1, tokens=5))
+    assert comparison.finding().verdict == "hold"
+    for _ in range(BLOCK):
+        for arm in ARMS:
+            comparison.add(arm, Evidence(failed=False, ttft_s=0.1, tokens=5))
+
+    assert comparison.finding().verdict == "pass"
 
 
 def test_a_candidate_alone_holds() -> None:

@@ -211,6 +211,10 @@ class Comparison:
             return self._found(
                 "hold", f"{more} more requests of the live version are needed", readings, more
             )
+        if not any(self._compared.values()):
+            # So few may pass that no block is full: they say nothing (promise D6).
+            reason = "more requests are needed: too few were at the same time to be compared"
+            return self._found("hold", reason, readings, 1)
         unjudged = {arm: self._rules.min_requests - self._judged(arm) for arm in _ARMS}
         short: Arm = "candidate" if unjudged["candidate"] > 0 else "baseline"
         if "quality" in self._growing and (more := unjudged[short]) > 0:
