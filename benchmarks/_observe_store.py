@@ -113,7 +113,6 @@ def _some(draw: random.Random, count: int, raw: Raw | None) -> Sums:
         sums.itl.add(draw.lognormvariate(-3.9, 0.3))
         sums.ttft_ms += round(ttft_s * 1000)
         sums.e2e_ms += round(e2e_s * 1000)
-        sums.busy_ms += round(e2e_s * 250)
         if raw is not None:
             raw.ttft.append(ttft_s)
             raw.e2e.append(e2e_s)

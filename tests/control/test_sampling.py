@@ -11,6 +11,7 @@ from tests.core.test_rollups import record
 from tests.state.test_store import DEPLOYMENT, REPLICA
 
 from modelyard.control.sampling import Forgetting, MachineWatch, RecordsKept
+from modelyard.core.capacity import Capacity, Place
 from modelyard.core.replicas import ReplicaState
 from modelyard.core.rollups import Step, spans
 from modelyard.observe.gpus import Gpus
@@ -106,6 +107,8 @@ def test_a_clock_that_jumps_makes_nothing_old(
         store, RecordsKept(), clock=lambda: clocks.day, elapsed=lambda: clocks.passed
     )
     store.records.add([record(number, received_at=NOW - number) for number in range(10)])
+    ran = Place(Step.MINUTE, Step.MINUTE.begin(NOW), "m", 1, "blue")
+    store.capacity.add({ran: Capacity(60_000, 0, 0, 0)})
     with caplog.at_level(logging.WARNING):
         for jump_s in (3650 * DAY_S, -3650 * DAY_S * 2):
             clocks.day += jump_s
@@ -120,6 +123,7 @@ def test_a_clock_that_jumps_makes_nothing_old(
     while forgetting.forget_some():
         pass
     assert store.records.newest(100) == []
+    assert store.capacity.forget(clocks.day) == 0  # nothing old is left of it
     assert list(store.trends.between(Step.MINUTE, 0, 1e12)) == []
     assert sum(e.sums.requests for e in store.trends.between(Step.DAY, 0, 1e12)) == 10
     store.close()

@@ -22,7 +22,6 @@ from modelyard.state.store import Store
 
 log = logging.getLogger(__name__)
 EVERY_S = 5.0
-_FORGET_EVERY_S = 3600.0
 _HOUR_MS = 3_600_000
 
 
@@ -69,7 +68,6 @@ class Meter:
         self._ended: dict[str, Replica] = {}
         """Those that stopped since."""
         self._looked_ms: int | None = None
-        self._forgot_at: float | None = None
         ledger.listeners.append(self._hear)
 
     async def run(self) -> None:
@@ -77,7 +75,6 @@ class Meter:
         await self._adopted.wait()
         while True:
             await self.look()
-            await self._forget()
             await asyncio.sleep(EVERY_S)
 
     async def look(self) -> None:
@@ -169,12 +166,6 @@ class Meter:
             accelerators=counted.accelerators,
             price=self._prices.of(replica.launcher, counted.accelerators),
         )
-
-    async def _forget(self) -> None:
-        now = self._steady()
-        if self._forgot_at is None or now - self._forgot_at >= _FORGET_EVERY_S:
-            await asyncio.to_thread(self._store.capacity.forget, self._wall())
-            self._forgot_at = now
 
 
 def _accelerators(deployments: Sequence[Deployment]) -> dict[tuple[str, int], int]:

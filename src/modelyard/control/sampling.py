@@ -95,7 +95,11 @@ class Forgetting:
         now = self._clock()
         if self._jumped(now):
             return 0
-        return self._forget_records(now) or self._store.trends.forget(now)
+        return (
+            self._forget_records(now)
+            or self._store.trends.forget(now)
+            or self._store.capacity.forget(now)
+        )
 
     def _jumped(self, now: float) -> bool:
         ahead_s = now - self._elapsed() - self._offset

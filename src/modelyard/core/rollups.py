@@ -55,11 +55,9 @@ class Sums:
     COUNTS = (
         "requests", "failed", "cancelled", "rejected", "limited", "cached", "streamed",
         "prompt_tokens", "completion_tokens", "cost_nanos", "priced", "e2e_ms", "ttft_ms",
-        "busy_ms", "waited_ms",
     )  # fmt: skip
-    """Whole numbers. `priced`: requests whose cost is known (it is nothing where
-    none got to a replica); `e2e_ms`, `ttft_ms`, `waited_ms`: summed over the completed ones, in
-    milliseconds; `busy_ms`: time of replicas that they had."""
+    """Whole numbers. `priced`: requests whose cost is known (it is nothing where none got to a
+    replica); `e2e_ms`, `ttft_ms`: summed over the completed ones, in milliseconds."""
     SKETCHES = ("e2e", "ttft", "itl")
     """Of completed requests, in seconds: until the last byte, until the first, mean between two
     events of a stream."""
@@ -78,8 +76,6 @@ class Sums:
     priced: int
     e2e_ms: int
     ttft_ms: int
-    busy_ms: int
-    waited_ms: int
     e2e: Sketch
     ttft: Sketch
     itl: Sketch
@@ -110,10 +106,8 @@ class Sums:
             self.completion_tokens += record.completion_tokens or 0
         self.cost_nanos += nanos(record.cost)
         self.priced += is_priced(record)
-        self.busy_ms += round((record.replica_s or 0.0) * 1000)
         if record.outcome != "completed":
             return
-        self.waited_ms += round(record.queue_s * 1000)
         self.e2e_ms += round(record.e2e_s * 1000)
         self.e2e.add(max(record.e2e_s, 0.0))
         if record.ttft_s is not None:

@@ -17,7 +17,6 @@ from modelyard.core.alert_states import (
     AlertState,
     Finding,
     Silence,
-    Verdict,
     ended,
     silence_of,
     step,
@@ -232,17 +231,6 @@ def _seen(rule: AnyRule, findings: tuple[Finding, ...]) -> Seen:
     at_once = msgspec.structs.replace(rule, for_s=0.0)
     firing, _ = step(at_once, {}, findings, 0.0, 0.0, lambda: "")
     return Seen(rule, findings, frozenset(firing))
-
-
-def no_data(seen: Sequence[Seen]) -> tuple[tuple[str, Finding], ...]:
-    """What rules can't say anything about now, by rule."""
-    silent = (Verdict.NO_DATA, Verdict.IN_DOUBT)
-    return tuple(
-        (each.rule.name, finding)
-        for each in seen
-        for finding in each.findings
-        if finding.verdict in silent
-    )
 
 
 def _by_rule(firing: Sequence[Alert]) -> dict[str, dict[str, Alert]]:

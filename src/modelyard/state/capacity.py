@@ -6,8 +6,9 @@ from typing import Literal, NamedTuple
 import sqlalchemy as sa
 
 from modelyard.core.capacity import Capacity, Place
-from modelyard.core.rollups import KEPT_S, Step
+from modelyard.core.rollups import Step
 from modelyard.state.database import Database
+from modelyard.state.dropping import drop_steps
 from modelyard.state.tables import capacity as table
 from modelyard.state.tables import metered
 from modelyard.state.upserts import add_to
@@ -89,14 +90,6 @@ class CapacityTable:
             }
 
     def forget(self, now: float) -> int:
-        """Drop the steps that have been kept long enough; how many."""
-        dropped = 0
-        for step, kept_s in KEPT_S.items():
-            if kept_s is None:
-                continue
-            with self._database.transaction() as connection:
-                old = sa.delete(table).where(
-                    table.c.step == int(step), table.c.at < step.begin(now - kept_s)
-                )
-                dropped += connection.execute(old).rowcount
-        return dropped
+        """Drop some of the steps that have been kept long enough; how many, 0 when there are no
+        more."""
+        return drop_steps(self._database, (table,), now)

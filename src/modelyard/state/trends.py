@@ -7,7 +7,6 @@ import sqlalchemy as sa
 
 from modelyard.core.records import RequestRecord
 from modelyard.core.rollups import (
-    KEPT_S,
     TENANT_HOURS_KEPT_S,
     Series,
     Span,
@@ -19,13 +18,13 @@ from modelyard.core.rollups import (
     summed_up,
 )
 from modelyard.state.database import Database
+from modelyard.state.dropping import drop_some, drop_steps
 from modelyard.state.tables import machines, tenant_hours
 from modelyard.state.tables import rollups as table
 from modelyard.state.upserts import add_to
 
 _READ_AT_ONCE = 1000
 _LOOKED_UP_AT_ONCE = 200
-_DROPPED_AT_ONCE = 2000
 _KEYS = ("step", "at", "model", "version", "digest", "slot")
 _Place = tuple[int, int, str, int, str, str]
 """What these columns hold of a row."""
@@ -132,30 +131,9 @@ class Trends:
 
         At most a few thousand: nobody waits long for the database. 0 when there are no more.
         """
-        for step, kept_s in KEPT_S.items():
-            for kept in (table, machines):
-                if kept_s is None:
-                    continue
-                before = step.begin(now - kept_s)
-                dropped = self._drop(kept.c.at, (kept.c.step == int(step),), before)
-                if dropped:
-                    return dropped
-        return self._drop(tenant_hours.c.hour, (), int(now - TENANT_HOURS_KEPT_S))
-
-    def _drop(
-        self, at: sa.Column[int], which: Sequence[sa.ColumnElement[bool]], before: int
-    ) -> int:
-        """Drop the first of the rows whose time is before that one; how many."""
-        old = (*which, at < before)
-        with self._database.reading() as connection:
-            some = sa.select(at).where(*old).order_by(at)
-            first = connection.execute(some.limit(1)).scalar()
-            last = connection.execute(some.offset(_DROPPED_AT_ONCE).limit(1)).scalar()
-        if first is None:
-            return 0
-        upto = before if last is None else last + 1
-        with self._database.transaction() as connection:
-            return connection.execute(sa.delete(at.table).where(*old, at < upto)).rowcount
+        return drop_steps(self._database, (table, machines), now) or drop_some(
+            self._database, tenant_hours.c.hour, (), int(now - TENANT_HOURS_KEPT_S)
+        )
 
 
 def _within(span: Span, model: str | None) -> sa.Select[Any]:

@@ -11,7 +11,6 @@ depends_on = None
 _COUNTS = (
     "requests", "failed", "cancelled", "rejected", "limited", "cached", "streamed",
     "prompt_tokens", "completion_tokens", "cost_nanos", "priced", "e2e_ms", "ttft_ms",
-    "busy_ms", "waited_ms",
 )  # fmt: skip
 _TENANT_COUNTS = ("requests", "unsuccessful", "prompt_tokens", "completion_tokens", "cost_nanos")
 
