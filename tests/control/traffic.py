@@ -76,8 +76,12 @@ def gateways(home: Home, controller_url: str, count: int = 1) -> Iterator[list[G
 class Load:
     """Clients that ask one after the other until they are told to end; nothing is asked twice."""
 
-    def __init__(self, url: str, *, tokens: int = 20, clients: int = 4) -> None:
+    def __init__(
+        self, url: str, *, tokens: int = 20, clients: int = 4, streams: bool = True
+    ) -> None:
+        """`streams`: two answers of three are streamed; else all of them come whole."""
         self._url = url
+        self._streams = streams
         self._tokens = tokens
         self._ending = threading.Event()
         self._lock = threading.Lock()
@@ -110,7 +114,8 @@ class Load:
             while not self._ending.is_set():
                 turn += 1
                 prompt = f"{os.getpid()}-{number}-{turn} [[fake: tokens={self._tokens}]]"
-                version, problem = self._ask(client, prompt, stream=turn % 3 != 0)
+                stream = self._streams and turn % 3 != 0
+                version, problem = self._ask(client, prompt, stream=stream)
                 with self._lock:
                     self.sent += 1
                     if problem:
