@@ -1,5 +1,6 @@
 """`modelyard conformance engines`"""
 
+import contextlib
 import sys
 import time
 from collections.abc import Sequence
@@ -38,7 +39,11 @@ def engines(
     """
     del home  # understood by every command; this one keeps nothing
     ports = (port, port + 1, port + 2) if port else (0, 0, 0)
-    with ended_by_signals(), running_engines(ports) as started:
+    with (
+        ended_by_signals(),
+        running_engines(ports) as started,
+        contextlib.suppress(KeyboardInterrupt),  # the way to end it, from its first word on
+    ):
         if as_json:
             print_json({"engines": [_facts(engine) for engine in started]})
         else:
@@ -48,18 +53,15 @@ def engines(
 
 
 def _until_one_ends(started: Sequence[EngineProcess]) -> None:
-    """Wait for Ctrl-C; raises Unavailable when an engine is gone."""
-    try:
-        while True:
-            for engine in started:
-                if engine.exit_code() is not None:
-                    raise Unavailable(
-                        f"engine {engine.name} ended by itself ({engine.exit_code()})",
-                        next_step="start the engines again",
-                    )
-            time.sleep(_LOOK_EVERY_S)
-    except KeyboardInterrupt:
-        return
+    """Wait until interrupted; raises Unavailable when an engine is gone."""
+    while True:
+        for engine in started:
+            if engine.exit_code() is not None:
+                raise Unavailable(
+                    f"engine {engine.name} ended by itself ({engine.exit_code()})",
+                    next_step="start the engines again",
+                )
+        time.sleep(_LOOK_EVERY_S)
 
 
 def _facts(engine: EngineProcess) -> dict[str, object]:
