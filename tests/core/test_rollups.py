@@ -4,7 +4,7 @@ import itertools
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from modelyard.core.pinning import PINNED_BY
@@ -75,6 +75,8 @@ def test_longer_steps_hold_the_same(moments: list[float]) -> None:
     age_s=st.floats(min_value=1, max_value=90 * 86_400),
     length_s=st.floats(min_value=1, max_value=90 * 86_400),
 )
+@example(now=2_333_700.0, age_s=6_406_889.0, length_s=3_899_489.0)  # ends where quarters begin
+@settings(max_examples=500)
 def test_a_time_is_covered_once_by_steps_that_are_kept(
     now: float, age_s: float, length_s: float
 ) -> None:

@@ -180,13 +180,21 @@ def spans(since: float, until: float, now: float) -> tuple[Span, ...]:
     Minutes at its edges, then quarters, and days for the whole days; where the finer ones are
     dropped already, it begins or ends a little further out. Nothing is in two of them.
     """
-    first, last = _finest_kept(since, now), _finest_kept(until, now)
-    begin, end = first.begin(since), -last.begin(-until)
+    begin = _finest_kept(since, now).begin(since)
+    end = -_last_step(begin, until, now).begin(-until)
     if begin >= end:
         return ()
     found: list[Span] = []
     _cover(begin, end, Step.DAY, found)
     return tuple(found)
+
+
+def _last_step(begin: int, until: float, now: float) -> Step:
+    """The finest that is kept from where steps of it would follow on longer ones."""
+    for step, longer in ((Step.MINUTE, Step.QUARTER), (Step.QUARTER, Step.DAY)):
+        if _finest_kept(max(begin, longer.begin(until)), now) <= step:
+            return step
+    return Step.DAY
 
 
 def _finest_kept(at: float, now: float) -> Step:
