@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import pytest
 import yaml
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from tests.gateway.litellm_configs import CONFIGS, SECRETS
 
@@ -208,6 +208,11 @@ _general = st.fixed_dictionaries(
     },
 )
 _PLAIN = {"model_name": "a", "litellm_params": {"model": "openai/a", "api_base": "http://a/v1"}}
+_CONTROLS = {
+    "model_list": [{"model_name": "\b", "litellm_params": {"model": "openai/a"}}, _PLAIN],
+    "router_settings": {"model_group_alias": {"\x7f": "a"}},
+}
+"""No model can have such names."""
 _files = st.fixed_dictionaries(
     {"model_list": st.lists(_entries, max_size=4).map(lambda more: [*more, _PLAIN])},
     optional={
@@ -231,6 +236,7 @@ _files = st.fixed_dictionaries(
     max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(source=_files)
+@example(source=_CONTROLS)
 def test_whatever_a_file_holds(tmp_path: Path, source: dict[str, Any]) -> None:
     """It is converted, our reader takes it, no value is lost silently, and no secret is told."""
     text = yaml.safe_dump(source)

@@ -4,6 +4,7 @@ docs/gateway.reference.yaml lists every setting with its default; a test holds i
 Secrets are never in the file: it names an environment variable or a file that holds one.
 """
 
+import re
 from datetime import datetime
 from typing import Annotated
 
@@ -30,7 +31,9 @@ from modelyard.core.telemetry import RequestLogOptions, TraceOptions
 from modelyard.gateway.cache import CacheBounds
 
 Limits = dict[LimitKind, Annotated[float, Meta(gt=0)]]
-Name = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[^\x00-\x1f\x7f]*$")]
+LONGEST_NAME = 128
+_NO_CONTROLS = r"^[^\x00-\x1f\x7f]*$"
+Name = Annotated[str, Meta(min_length=1, max_length=LONGEST_NAME, pattern=_NO_CONTROLS)]
 """Goes out in a header of every answer: a line of its own in it would be one there too."""
 
 
@@ -180,3 +183,8 @@ class GatewayFile(_Strict, frozen=True):
     max_body_bytes: Count = 8 * 1024 * 1024
     drain_s: Annotated[float, Meta(ge=0, le=86_400)] = 30.0
     explain_last: Annotated[int, Meta(ge=0, le=1_000_000)] = 2000
+
+
+def is_name(text: str) -> bool:
+    """Whether a model can have this name."""
+    return 0 < len(text) <= LONGEST_NAME and re.fullmatch(_NO_CONTROLS, text) is not None

@@ -10,7 +10,8 @@ from typing import Any
 
 import msgspec
 
-from modelyard.gateway.litellm_deployments import LONGEST_NAME, DeploymentReader
+from modelyard.gateway.config import is_name
+from modelyard.gateway.litellm_deployments import DeploymentReader
 from modelyard.gateway.litellm_fallbacks import FallbackReader
 from modelyard.gateway.litellm_keys import SecretNames, names_in, variable_of
 from modelyard.gateway.litellm_models import Group, models_of
@@ -136,7 +137,7 @@ class _Converter:
                 item.note("hidden", hidden, "every model is listed", "nothing is needed")
             item.rest(())
             group = groups.get(target or "")
-            if group is None or name in groups or not 0 < len(name) <= LONGEST_NAME:
+            if group is None or name in groups or not is_name(name):
                 why = "there is no such model in the new file"
                 if group is not None:
                     why = "a model has this name, or it can't be one"

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from modelyard.core.routes import Operation
+from modelyard.gateway.config import LONGEST_NAME, is_name
 from modelyard.gateway.litellm_keys import SecretNames, variable_of
 from modelyard.gateway.litellm_notes import HIDDEN, Notes, Section, plain
 from modelyard.gateway.litellm_providers import (
@@ -20,7 +21,6 @@ from modelyard.gateway.litellm_providers import (
 )
 from modelyard.gateway.litellm_reasons import OF_DEPLOYMENT, OF_MODEL, OF_MODEL_INFO
 
-LONGEST_NAME = 128
 LONGEST_S = 86_400
 _PRICES = {
     "input_cost_per_token": "input_per_million",
@@ -206,6 +206,8 @@ class DeploymentReader:
 def _provider(name: str, model: str, named: str | None) -> tuple[Provider, str]:
     if len(name) > LONGEST_NAME:
         raise _Left(f"its name is longer than {LONGEST_NAME} letters", "give it a shorter one")
+    if not is_name(name):
+        raise _Left("its name is empty or has control characters", "give it another one")
     if "*" in name or "*" in model:
         raise _Left(
             "is a pattern of names; the gateway serves models by their names",

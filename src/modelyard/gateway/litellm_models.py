@@ -3,7 +3,8 @@
 from collections.abc import Sequence
 from typing import Any
 
-from modelyard.gateway.litellm_deployments import LONGEST_NAME, Deployment
+from modelyard.gateway.config import LONGEST_NAME
+from modelyard.gateway.litellm_deployments import Deployment
 from modelyard.gateway.litellm_notes import plain
 from modelyard.gateway.litellm_policies import Policies, breaking, times
 
