@@ -143,6 +143,7 @@ def test_a_crash_loop_fails_with_the_last_lines(controller: Controller) -> None:
         assert "logs/replicas" in told.value.next_step
         assert client.deployment("yardling").state is DeploymentState.FAILED
         until(lambda: not client.status().replicas, "nothing of it runs")
+        until(lambda: client.rollouts()[0].phase is Phase.UNDONE, "it has gone back")
         # The next wish starts with a clean record.
         assert bring_up(client).state is DeploymentState.LIVE
 

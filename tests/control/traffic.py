@@ -88,6 +88,8 @@ class Load:
         self.sent = 0
         self.versions: Counter[str] = Counter()
         self.order: list[str] = []
+        self.relapses: list[tuple[str, str]] = []
+        """Answers of an older version to who asked when a newer one had answered already."""
         self.lost: list[str] = []
         self._threads = [
             threading.Thread(target=self._ask_on, args=(number,)) for number in range(clients)
@@ -115,6 +117,8 @@ class Load:
                 turn += 1
                 prompt = f"{os.getpid()}-{number}-{turn} [[fake: tokens={self._tokens}]]"
                 stream = self._streams and turn % 3 != 0
+                with self._lock:
+                    newest = max(self.versions, default="")
                 version, problem = self._ask(client, prompt, stream=stream)
                 with self._lock:
                     self.sent += 1
@@ -123,6 +127,8 @@ class Load:
                     else:
                         self.versions[version] += 1
                         self.order.append(version)
+                        if version < newest:
+                            self.relapses.append((newest, version))
 
     def _ask(self, client: httpx.Client, prompt: str, *, stream: bool) -> tuple[str, str]:
         """The version that answered, and what was wrong with the answer."""
